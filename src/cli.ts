@@ -1,0 +1,92 @@
+import { Command, CommanderError, Option } from "commander";
+import { type Catalogue, loadCatalogue } from "./catalogue.ts";
+import { EXIT, UserError } from "./errors.ts";
+import { makeOutput, type Output } from "./output.ts";
+import type { Category } from "./tool.ts";
+
+/** Runs one command line and returns the exit code. */
+export async function main(argv: string[]): Promise<number> {
+  process.stdout.on("error", ignoreClosedPipe);
+  // Read before parsing: a mistake in the command line is reported as JSON too.
+  const output = makeOutput({ json: argv.includes("--json"), verbose: argv.includes("--verbose") });
+  try {
+    await makeProgram(await loadCatalogue(), output).parseAsync(argv, { from: "user" });
+    return EXIT.ok;
+  } catch (error) {
+    const problem = error instanceof CommanderError ? usageError(error) : error;
+    if (problem === undefined) return EXIT.ok;
+    output.error(problem);
+    return problem instanceof UserError ? problem.exitCode : EXIT.failure;
+  }
+}
+
+function makeProgram(catalogue: Catalogue, output: Output): Command {
+  const program = new Command("create-ai-stack")
+    .description("Create a Python AI service that runs: one tool a category, wired together.")
+    .argument("[directory]", "where the project goes; its last part is the project's name")
+    .version(VERSION)
+    .enablePositionalOptions()
+    .exitOverride()
+    .configureHelp({ helpWidth: output.columns })
+    .configureOutput({
+      writeOut: (text) => (output.json ? output.result({ text: text.trimEnd() }) : output.say(text.trimEnd())),
+      // Errors are reported once, by main().
+      writeErr: () => {},
+    });
+  for (const category of catalogue.categories) program.addOption(toolOption(category));
+  program
+    .option("-y, --yes", "take the default for whatever is not given", false)
+    .option("--no-install", "do not install the dependencies")
+    .option("--no-git", "make no repository and no first commit")
+    .option("--dry-run", "show files, dependencies and environment variables, and write nothing", false)
+    .option("--json", "print one JSON document on stdout, everything else on stderr")
+    .option("--verbose", "show what uv prints")
+    .action(
+      async (directory: string | undefined, options: Record<string, string> & { [flag: string]: boolean | string }) => {
+        const { create } = await import("./commands/create.ts");
+        const tools = Object.fromEntries(catalogue.categories.map(({ id }) => [id, options[id] as string | undefined]));
+        const { yes, install, git, dryRun } = options as unknown as Record<
+          "yes" | "install" | "git" | "dryRun",
+          boolean
+        >;
+        await create(directory, { yes, install, git, dryRun, tools }, catalogue, output);
+      },
+    );
+  program
+    .command("list")
+    .description("show the tools, each with when to choose it and when not")
+    .option("--json", "print one JSON document on stdout")
+    .action(async () => {
+      const { list } = await import("./commands/list.ts");
+      list(catalogue, VERSION, output);
+    });
+  return program;
+}
+
+function toolOption({ id, question, default: fallback, tools }: Category): Option {
+  const ids = tools.map((tool) => tool.id);
+  return new Option(`--${id} <tool>`, `${question} Default: ${fallback}.`).choices(ids).argParser((value: string) => {
+    if (ids.includes(value)) return value;
+    throw new UserError({
+      code: "unknown-tool",
+      message: `--${id} ${value}: no such tool.`,
+      value,
+      hint: `Take one of: ${ids.join(", ")}.`,
+    });
+  });
+}
+
+/** Help and version arrive as errors as well; they are none. */
+function usageError({ code, message }: CommanderError): UserError | undefined {
+  if (["commander.helpDisplayed", "commander.help", "commander.version"].includes(code)) return undefined;
+  return new UserError({
+    code: code.replace("commander.", "").replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`),
+    message: `${message.replace(/^error: /, "").replace(/[.]?$/, ".")}`,
+    hint: "See create-ai-stack --help.",
+  });
+}
+
+/** A reader that has seen enough, such as head, is no failure. */
+function ignoreClosedPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== "EPIPE") throw error;
+}

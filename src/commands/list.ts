@@ -1,0 +1,26 @@
+import type { Catalogue } from "../catalogue.ts";
+import { type Output, wrap } from "../output.ts";
+
+export function list(catalogue: Catalogue, version: string, output: Output): void {
+  const { bold, dim } = output.colors;
+  output.result({ version, categories: catalogue.categories.map(summary) });
+  if (output.json) return;
+  for (const category of catalogue.categories) {
+    output.say(`${bold(category.id)}  ${wrap(category.about, output.columns, "  ")}\n`);
+    for (const tool of category.tools) {
+      const mark = tool.id === category.default ? dim(" (default)") : "";
+      output.say(`  ${bold(tool.id)}${mark}  ${tool.title}, ${tool.homepage}`);
+      output.say(`    Choose it  ${wrap(tool.choose, output.columns, INDENT)}`);
+      output.say(`    Not        ${wrap(tool.avoid, output.columns, INDENT)}\n`);
+    }
+  }
+}
+
+const INDENT = " ".repeat(15);
+
+function summary({ tools, order: _, ...category }: Catalogue["categories"][number]) {
+  return {
+    ...category,
+    tools: tools.map(({ id, title, choose, avoid, homepage }) => ({ id, title, choose, avoid, homepage })),
+  };
+}

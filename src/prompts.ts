@@ -1,0 +1,53 @@
+import { cancel, intro, note, select, text } from "@clack/prompts";
+import { Cancelled, UserError } from "./errors.ts";
+import type { Category } from "./tool.ts";
+
+export function begin(version: string): void {
+  intro(`create-ai-stack ${version}`);
+}
+
+/** Asks for the directory until `check` accepts it. */
+export async function askDirectory(
+  initial: string,
+  check: (directory: string) => void,
+  signal: AbortSignal,
+): Promise<string> {
+  const answer = await text({
+    message: "Where shall the project go?",
+    placeholder: initial,
+    defaultValue: initial,
+    signal,
+    validate: (value) => problemWith(() => check(value === undefined || value === "" ? initial : value)),
+  });
+  return orCancel(answer);
+}
+
+export async function askTool(category: Category, signal: AbortSignal): Promise<string> {
+  const answer = await select({
+    message: category.question,
+    initialValue: category.default,
+    signal,
+    options: category.tools.map(({ id, title, choose }) => ({ value: id, label: title, hint: choose })),
+  });
+  return orCancel(answer);
+}
+
+export function summarize(lines: string[]): void {
+  note(lines.join("\n"), "Your stack");
+}
+
+function orCancel(answer: string | symbol): string {
+  if (typeof answer === "string") return answer;
+  cancel("Cancelled. Nothing was created.");
+  throw new Cancelled();
+}
+
+function problemWith(check: () => void): string | undefined {
+  try {
+    check();
+    return undefined;
+  } catch (error) {
+    if (error instanceof UserError) return `${error.message} ${error.hint}`;
+    throw error;
+  }
+}

@@ -1,0 +1,111 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parse } from "yaml";
+import { BASE, type Catalogue, type OwnedFiles, type TemplateFiles } from "./catalogue.ts";
+import { UserError } from "./errors.ts";
+import { lintTemplate } from "./template.ts";
+import { type Category, checkBase, checkCategory, checkTool, type Tool } from "./tool.ts";
+
+/** Reads and checks a folder of templates. Only the build and the tests do this: the CLI has the result compiled in. */
+export async function readTemplates(root: string): Promise<{ catalogue: Catalogue; files: TemplateFiles }> {
+  const base = checkBase(await readYaml(root, "base/base.yaml"), "templates/base/base.yaml");
+  const files: TemplateFiles = { [BASE]: await readOwner(root, BASE, ["base.yaml"]) };
+  const categories: Category[] = [];
+  for (const id of (await subfolders(root)).filter((name) => name !== BASE)) {
+    const tools: Tool[] = [];
+    for (const tool of await subfolders(join(root, id))) {
+      const manifest = `${id}/${tool}/tool.yaml`;
+      tools.push(checkTool(await readYaml(root, manifest), `templates/${manifest}`, id, tool));
+      files[`${id}/${tool}`] = await readOwner(root, `${id}/${tool}`, ["tool.yaml", "README.md"]);
+    }
+    const file = `${id}/category.yaml`;
+    categories.push(checkCategory(await readYaml(root, file), `templates/${file}`, id, tools));
+  }
+  for (const category of categories) category.tools.sort((a, b) => rank(category, a) - rank(category, b));
+  return { catalogue: { base, categories: categories.sort((a, b) => a.order - b.order) }, files };
+}
+
+/** The default stands first, the others in alphabetical order. */
+function rank(category: Category, tool: Tool): number {
+  return tool.id === category.default
+    ? -1
+    : category.tools
+        .map(({ id }) => id)
+        .sort()
+        .indexOf(tool.id);
+}
+
+const LANGUAGE = "python/";
+const OPTIONAL = ["constraints.txt"];
+// Left behind by running the Python under templates/ in place.
+const DEBRIS = /^(?:__pycache__|\..*_cache|\.venv|\.DS_Store|node_modules)$/;
+
+async function readOwner(root: string, owner: string, required: string[]): Promise<OwnedFiles> {
+  const contents: Record<string, string> = {};
+  const unexpected: string[] = [];
+  for (const path of await walk(join(root, owner), "")) {
+    if (path.startsWith(LANGUAGE)) {
+      contents[path.slice(LANGUAGE.length)] = await readText(root, `${owner}/${path}`);
+    } else if (![...required, ...OPTIONAL].includes(path)) {
+      unexpected.push(path);
+    }
+  }
+  if (unexpected.length > 0) {
+    throw problem(
+      `templates/${owner}/${unexpected[0]}`,
+      `unexpected file; known are ${[...required, ...OPTIONAL].join(", ")} and ${LANGUAGE}**`,
+    );
+  }
+  for (const [path, content] of Object.entries(contents)) {
+    if (path.endsWith(".hbs")) lintTemplate(content, `templates/${owner}/${LANGUAGE}${path}`);
+  }
+  return {
+    section: required.includes("README.md") ? await readText(root, `${owner}/README.md`) : "",
+    constraints: await readText(root, `${owner}/constraints.txt`, ""),
+    files: contents,
+  };
+}
+
+async function walk(folder: string, prefix: string): Promise<string[]> {
+  const paths: string[] = [];
+  for (const entry of await readdir(join(folder, prefix), { withFileTypes: true })) {
+    if (DEBRIS.test(entry.name)) continue;
+    if (entry.isDirectory()) paths.push(...(await walk(folder, `${prefix}${entry.name}/`)));
+    else paths.push(`${prefix}${entry.name}`);
+  }
+  return paths.sort();
+}
+
+async function subfolders(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true });
+  return entries.flatMap((entry) => (entry.isDirectory() && !DEBRIS.test(entry.name) ? [entry.name] : [])).sort();
+}
+
+async function readYaml(root: string, path: string): Promise<unknown> {
+  try {
+    return parse(await readText(root, path));
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    throw problem(`templates/${path}`, (error as Error).message);
+  }
+}
+
+async function readText(root: string, path: string, fallback?: string): Promise<string> {
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(join(root, path));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    if (fallback !== undefined) return fallback;
+    throw problem(`templates/${path}`, "missing");
+  }
+  const text = bytes.toString("utf8");
+  // A byte that is no UTF-8 would not survive the build; CRLF would not survive a checkout.
+  if (!Buffer.from(text).equals(bytes)) throw problem(`templates/${path}`, "is not UTF-8 text");
+  if (text.includes("\r")) throw problem(`templates/${path}`, "has a carriage return; use LF line ends");
+  return text;
+}
+
+function problem(place: string, what: string): UserError {
+  return new UserError({ code: "templates", message: `${place}: ${what}`, hint: "Mend that file and build again." });
+}

@@ -1,0 +1,70 @@
+import { BASE, ownerOf, type TemplateFiles } from "./catalogue.ts";
+import { renderChoices } from "./fragments/choices.ts";
+import { mergeConstraints } from "./fragments/constraints.ts";
+import { renderEnvironment } from "./fragments/environment.ts";
+import { conflict, type Plan } from "./plan.ts";
+import { recreateCommand } from "./recreate.ts";
+import { renderTemplate, type TemplateData } from "./template.ts";
+import type { Requirement } from "./tool.ts";
+
+/** Path in the project, with `/` → content. */
+export type FileMap = Map<string, string>;
+
+/** Written last, so that a folder without it is no project. */
+export const CHOICES_FILE = "ai-stack.json";
+
+const GENERATOR = "the generator";
+
+export function render(plan: Plan, templates: TemplateFiles): FileMap {
+  const files: FileMap = new Map();
+  const owners = new Map<string, string>();
+  const add = (owner: string, path: string, content: string) => {
+    // Two names that differ in case alone are one file on macOS and Windows.
+    const key = path.toLowerCase();
+    const first = owners.get(key);
+    if (first !== undefined) throw conflict(`file ${path}`, first, owner);
+    owners.set(key, owner);
+    files.set(path, content);
+  };
+
+  const data = templateData(plan, templates);
+  for (const owner of [BASE, ...plan.tools.map(ownerOf)]) {
+    for (const [path, content] of Object.entries(filesOf(templates, owner).files)) {
+      if (path.endsWith(".hbs")) add(owner, path.slice(0, -".hbs".length), renderTemplate(content, data));
+      else add(owner, path, content);
+    }
+  }
+  add(GENERATOR, ".env.example", renderEnvironment(plan));
+  add(GENERATOR, "constraints.txt", mergeConstraints(plan, templates));
+  add(GENERATOR, CHOICES_FILE, renderChoices(plan));
+  return new Map([...files].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function filesOf(templates: TemplateFiles, owner: string) {
+  const owned = templates[owner];
+  if (owned === undefined) throw new Error(`no templates of ${owner}`);
+  return owned;
+}
+
+function templateData(plan: Plan, templates: TemplateFiles): TemplateData {
+  return {
+    name: plan.name,
+    recreate: recreateCommand(plan, "npx"),
+    tools: plan.tools.map((tool) => ({
+      category: tool.category,
+      id: tool.id,
+      title: tool.title,
+      homepage: tool.homepage,
+      choose: tool.choose,
+      section: filesOf(templates, ownerOf(tool)).section.trimEnd(),
+    })),
+    dependencies: plan.dependencies.map(asTemplateData),
+    dev_dependencies: plan.devDependencies.map(asTemplateData),
+    ports: plan.ports.map((port) => ({ port: String(port) })),
+    next_steps: plan.nextSteps.map((step) => ({ step })),
+  };
+}
+
+function asTemplateData({ requirement, why }: Requirement) {
+  return { requirement, comment: why === undefined ? "" : `  # ${why}` };
+}

@@ -1,0 +1,139 @@
+import { createHash, randomBytes } from "node:crypto";
+import { dirname, join, relative } from "node:path";
+import fs from "fs-extra";
+import { Cancelled, UserError } from "./errors.ts";
+import { CHOICES_FILE, type FileMap } from "./render.ts";
+import { abandonedStages, diskError, inspectTarget, refuseBusy, stageName, type Target } from "./target.ts";
+
+/**
+ * Writes a whole project or nothing. A new folder is staged beside its place and renamed. An existing one is filled
+ * from a stage inside it, under a journal of what is moved: the next run undoes a fill that was cut off.
+ */
+export async function writeProject(planned: Target, files: FileMap, signal: AbortSignal): Promise<void> {
+  try {
+    await clearAbandoned(planned.parent);
+    const target = inspectTarget(planned.path, planned.path);
+    const stage = join(target.parent, stageName(randomBytes(4).toString("hex")));
+    if (target.kind === "new") await stageAndRename(target, stage, files, signal);
+    else await stageAndFill(target, stage, files, signal);
+  } catch (error) {
+    throw diskError(error, planned.path);
+  }
+}
+
+async function stageAndRename(target: Target, stage: string, files: FileMap, signal: AbortSignal): Promise<void> {
+  try {
+    await fs.mkdir(stage);
+    await writeFiles(join(stage, relative(target.parent, target.path)), files, signal);
+    stopIf(signal);
+    await fs.rename(join(stage, target.entry), join(target.parent, target.entry));
+  } catch (error) {
+    if (["ENOTEMPTY", "EEXIST", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) {
+      throw new UserError({
+        code: "target",
+        message: `${join(target.parent, target.entry)} appeared in the meantime.`,
+        value: target.path,
+        hint: "Choose another directory.",
+      });
+    }
+    throw error;
+  } finally {
+    await fs.remove(stage);
+  }
+}
+
+async function stageAndFill(target: Target, stage: string, files: FileMap, signal: AbortSignal): Promise<void> {
+  try {
+    await fs.mkdir(stage);
+    // Looking only after the stage is there means that of two runs at most one goes on.
+    refuseBusy(target.path);
+    const content = join(stage, CONTENT);
+    await writeFiles(content, files, signal);
+    await writeJournal(stage, files);
+    for (const entry of entriesOf(files)) {
+      stopIf(signal);
+      await moveNew(join(content, entry), join(target.path, entry));
+    }
+  } catch (error) {
+    await undo(target.path, stage);
+    throw error;
+  }
+  await fs.remove(stage);
+}
+
+const CONTENT = "content";
+const JOURNAL = "journal.json";
+
+async function clearAbandoned(folder: string): Promise<void> {
+  for (const name of abandonedStages(folder)) {
+    const stage = join(folder, name);
+    // The mark of a whole project is moved last: with it in place only the stage was left to remove.
+    const isFinished = (await fs.pathExists(join(stage, JOURNAL))) && (await fs.pathExists(join(folder, CHOICES_FILE)));
+    if (isFinished) await fs.remove(stage);
+    else await undo(folder, stage);
+  }
+}
+
+/** Removes what a fill moved, as far as nobody has changed it since, and then its stage. */
+async function undo(folder: string, stage: string): Promise<void> {
+  const journal = join(stage, JOURNAL);
+  const hashes: Record<string, string> = (await fs.pathExists(journal)) ? await fs.readJson(journal) : {};
+  const folders = new Set<string>();
+  for (const [path, hash] of Object.entries(hashes)) {
+    const file = join(folder, path);
+    for (let parent = dirname(path); parent !== "."; parent = dirname(parent)) folders.add(parent);
+    if ((await fs.pathExists(file)) && hashOf(await fs.readFile(file)) === hash) await fs.remove(file);
+  }
+  for (const path of [...folders].sort((a, b) => b.length - a.length)) await removeIfEmpty(join(folder, path));
+  await fs.remove(stage);
+}
+
+async function removeIfEmpty(folder: string): Promise<void> {
+  try {
+    await fs.rmdir(folder);
+  } catch (error) {
+    if (!["ENOTEMPTY", "EEXIST", "ENOENT"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+  }
+}
+
+async function writeFiles(folder: string, files: FileMap, signal: AbortSignal): Promise<void> {
+  for (const [path, content] of files) {
+    stopIf(signal);
+    await fs.outputFile(join(folder, path), content);
+  }
+}
+
+/** In place in one step: a journal that is there is complete, and nothing has moved before it is there. */
+async function writeJournal(stage: string, files: FileMap): Promise<void> {
+  const hashes = Object.fromEntries([...files].map(([path, content]) => [path, hashOf(content)]));
+  await fs.writeJson(join(stage, `${JOURNAL}.new`), hashes);
+  await fs.rename(join(stage, `${JOURNAL}.new`), join(stage, JOURNAL));
+}
+
+async function moveNew(from: string, to: string): Promise<void> {
+  // A rename would replace a file silently.
+  if (await fs.pathExists(to)) {
+    throw new UserError({
+      code: "target",
+      message: `${to} appeared in the meantime.`,
+      value: to,
+      hint: "Empty the directory first.",
+    });
+  }
+  await fs.rename(from, to);
+}
+
+/** The top-level entries, the mark of a whole project last. */
+function entriesOf(files: FileMap): string[] {
+  const entries = new Set([...files.keys()].map((path) => path.split("/")[0] ?? path));
+  entries.delete(CHOICES_FILE);
+  return [...entries, CHOICES_FILE];
+}
+
+function hashOf(content: string | Buffer): string {
+  return createHash("sha256").update(content).digest("hex");
+}
+
+function stopIf(signal: AbortSignal): void {
+  if (signal.aborted) throw new Cancelled();
+}
