@@ -28,14 +28,8 @@ export function suggestName(name: string, taken: ReadonlySet<string>): string {
     .toLowerCase()
     .replace(/[-_.]{2,}/g, "-")
     .replace(/^[-_.]+|[-_.]+$/g, "");
-  const candidates = [
-    plain,
-    `${plain}-app`,
-    `my-${plain}`,
-    `my-${plain.replace(/[-_.]/g, "-")}-app`,
-    "my-app",
-    "my-ai-app",
-  ];
+  const near = plain === "" ? [] : [plain, plain.endsWith("app") ? "" : `${plain}-app`, `my-${plain}`];
+  const candidates = [...near, "my-app", "my-ai-app", "my-own-ai-app"];
   const valid = candidates.find((candidate) => refuseName(candidate, taken) === undefined);
   if (valid === undefined) throw new Error(`no valid name near "${name}"`);
   return valid;
@@ -50,7 +44,7 @@ const KEYWORDS = words(`
 
 // The generated package, and what an environment's folder of executables has in any case.
 const COMMANDS = words(
-  "activate activate-this app deactivate easy-install pip pip3 python python3 pythonw tests uv uvw uvx wheel",
+  "activate activate-this app deactivate easy-install pip pip3 python python3 pythonw test tests uv uvw uvx wheel",
 );
 
 // sys.stdlib_module_names of Python 3.11 to 3.14, without the private ones.

@@ -18,7 +18,15 @@ export interface Target {
 /** Finds out whether a project can go there. Reads only. */
 export function inspectTarget(directory: string, cwd: string): Target {
   const path = resolve(cwd, directory);
-  const stat = lstatSync(path, { throwIfNoEntry: false });
+  try {
+    return inspect(path);
+  } catch (error) {
+    throw diskError(error, path);
+  }
+}
+
+function inspect(path: string): Target {
+  const stat = lookAt(path);
   if (stat === undefined) return newTarget(path);
   if (stat.isSymbolicLink() && statSync(path, { throwIfNoEntry: false }) === undefined) {
     throw refused(path, "is a symbolic link that leads nowhere", "Remove it or choose another directory.");
@@ -69,7 +77,7 @@ export function diskError(error: unknown, path: string): unknown {
   const [cause, hint] = CAUSES[code] ?? [message, "See to that and run the command again."];
   return new UserError({
     code: code.toLowerCase(),
-    message: `Cannot write ${path}: ${cause}.`,
+    message: `Cannot use ${path}: ${cause}.`,
     value: path,
     hint,
     exitCode: 1,
@@ -89,12 +97,22 @@ const CAUSES: Record<string, [cause: string, hint: string]> = {
 
 function newTarget(path: string): Target {
   let parent = dirname(path);
-  while (lstatSync(parent, { throwIfNoEntry: false }) === undefined) parent = dirname(parent);
+  while (lookAt(parent) === undefined) parent = dirname(parent);
   if (statSync(parent, { throwIfNoEntry: false })?.isDirectory() !== true) {
     throw refused(parent, "is not a directory", "Choose a directory that lies in a directory.");
   }
   const [entry = ""] = relative(parent, path).split(sep);
   return { path, kind: "new", parent, entry };
+}
+
+function lookAt(path: string) {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    // A file stands where the path needs a folder: the parent will be refused.
+    if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return undefined;
+    throw error;
+  }
 }
 
 function occupants(path: string): string[] {

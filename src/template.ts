@@ -5,7 +5,7 @@ import { UserError } from "./errors.ts";
 export type TemplateData = Record<keyof typeof NAMES, string | Record<string, string>[]>;
 
 /** Every name a template may use; a list has the names of its items. */
-export const NAMES = {
+const NAMES = {
   name: [],
   recreate: [],
   tools: ["category", "id", "title", "homepage", "choose", "section"],
@@ -62,6 +62,7 @@ function checkLoop(block: hbs.AST.BlockStatement, place: string, file: string, l
     (block.path as hbs.AST.PathExpression).original === "each" &&
     block.params.length === 1 &&
     block.hash === undefined &&
+    block.program.blockParams === undefined &&
     (block.inverse as hbs.AST.Program | undefined) === undefined &&
     list === undefined;
   if (!isPlain) throw problem(place, "the only block is a plain {{#each list}}, without {{else}} and not nested");

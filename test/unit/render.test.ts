@@ -1,0 +1,99 @@
+import { parse } from "node:path";
+import { expect, test } from "vitest";
+import { render } from "../../src/render.ts";
+import { readFixture } from "../fixtures.ts";
+
+test("the same plan renders the same bytes, in the same order", async () => {
+  const [one, two] = [await readFixture(), await readFixture()];
+  expect([...render(one.plan(), one.files)]).toEqual([...render(two.plan(), two.files)]);
+});
+
+test("files are copied byte for byte, templates are rendered, merged files are added", async () => {
+  const { plan, files } = await readFixture();
+  const project = render(plan(), files);
+  expect([...project.keys()]).toEqual([
+    ...[".env.example", ".gitignore", "README.md", "ai-stack.json", "app/__init__.py", "app/__main__.py"],
+    ...["app/store.py", "app/view.py", "constraints.txt", "pyproject.toml"],
+  ]);
+  expect(project.get("app/__main__.py")).toContain("{{ not a template }}");
+  expect(project.get("README.md")).toContain("## Shelf\nPut it on the shelf.\n\n## Window\n");
+  expect([...project.keys()].filter((path) => parse(path).ext === ".hbs")).toEqual([]);
+});
+
+test("pyproject.toml has the name, the requirements, and beside a cap its reason", async () => {
+  const { plan, files } = await readFixture();
+  const pyproject = render(plan(), files).get("pyproject.toml");
+  expect(pyproject).toContain('name = "my-app"');
+  expect(pyproject).toContain('  "attrs>=25",\n  "numpy>=2,<3",  # the next major changes the array layout\n');
+  expect(pyproject).toContain('my-app = "app.__main__:main"');
+});
+
+test(".env.example has every variable commented out, with its sentence", async () => {
+  const { plan, files } = await readFixture();
+  const example = render(plan(), files).get(".env.example") ?? "";
+  expect(example).toContain("# --- Shelf ---\n\n# Where the shelf is.\n# SHELF_URL=shelf://localhost\n");
+  expect(example).toContain("# Keep it secret.\n# APP_KEY=\n");
+  expect(example.split("\n").every((line) => line === "" || line.startsWith("#"))).toBe(true);
+});
+
+test("ai-stack.json has the version, the name and the choices", async () => {
+  const { plan, files } = await readFixture();
+  expect(JSON.parse(render(plan(), files).get("ai-stack.json") ?? "")).toEqual({
+    generator: "create-ai-stack",
+    version: "1.2.3",
+    name: "my-app",
+    tools: { store: "shelf", view: "window" },
+  });
+});
+
+test("constraints.txt has the pins of the base and of the chosen tools", async () => {
+  const { plan, files } = await readFixture();
+  expect(render(plan(), files).get("constraints.txt")).toBe(
+    "# The versions that were tested together.\nattrs==25.4.0\npydantic==2.12.4\n",
+  );
+});
+
+test("one package with two pins names both owners and both pins", async () => {
+  const { plan, files } = await readFixture();
+  owned(files, "view/window").constraints = "attrs==24.0\n";
+  expect(() => render(plan(), files)).toThrow(
+    'store/shelf and view/window both bring the pin of attrs, as "attrs==25.4.0" and "attrs==24.0".',
+  );
+});
+
+test("one owner may pin a package twice, by environment marker", async () => {
+  const { plan, files } = await readFixture();
+  const pins = "rich==14.0 ; python_version < '3.12'\nrich==15.0 ; python_version >= '3.12'\n";
+  owned(files, "view/window").constraints = pins;
+  expect(render(plan(), files).get("constraints.txt")).toContain(pins);
+});
+
+test("a line of constraints that is no pin names file and line", async () => {
+  const { plan, files } = await readFixture();
+  owned(files, "store/shelf").constraints = "attrs==25.4.0\nrich>=14\n";
+  expect(() => render(plan(), files)).toThrow('templates/store/shelf/constraints.txt:2: "rich>=14" is no pin');
+});
+
+test.each(["app/store.py", "app/STORE.py"])("two owners of %s are named", async (path) => {
+  const { plan, files } = await readFixture();
+  owned(files, "view/window").files[path] = "";
+  expect(() => render(plan(), files)).toThrow(`store/shelf and view/window both bring the file ${path}.`);
+});
+
+test("a template file may not take the place of a merged one", async () => {
+  const { plan, files } = await readFixture();
+  owned(files, "base").files[".env.example"] = "";
+  expect(() => render(plan(), files)).toThrow("base and the generator both bring the file .env.example.");
+});
+
+test("a tool without templates is a failure", async () => {
+  const { plan, files } = await readFixture();
+  delete files["view/window"];
+  expect(() => render(plan(), files)).toThrow("no templates of view/window");
+});
+
+function owned(files: Awaited<ReturnType<typeof readFixture>>["files"], owner: string) {
+  const found = files[owner];
+  if (found === undefined) throw new Error(`no ${owner} in the fixture`);
+  return found;
+}

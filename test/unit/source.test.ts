@@ -1,0 +1,40 @@
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { readTemplates } from "../../src/read-templates.ts";
+
+const ROOT = join(import.meta.dirname, "../..");
+
+const sources = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })
+  .map((path) => join("src", path))
+  .filter((path) => path.endsWith(".ts"));
+
+function read(path: string): string {
+  return readFileSync(join(ROOT, path), "utf8");
+}
+
+test("src/ and the build name no tool", async () => {
+  const { catalogue } = await readTemplates(join(ROOT, "templates"));
+  const ids = catalogue.categories.flatMap(({ tools }) => tools.map(({ id }) => id));
+  expect(ids.length).toBeGreaterThan(3);
+  const named = new RegExp(`\\b(?:${ids.join("|")})\\b`, "i");
+  expect([...sources, "build.js", "bin/create-ai-stack.js"].filter((path) => named.test(read(path)))).toEqual([]);
+});
+
+test("no file of src/ has over 300 lines, and all have below 2,500", () => {
+  const lines = sources.map((path) => read(path).split("\n").length - 1);
+  expect(sources.filter((_, index) => (lines[index] ?? 0) > 300)).toEqual([]);
+  expect(lines.reduce((sum, count) => sum + count, 0)).toBeLessThan(2500);
+});
+
+test("no committed file has the address of a package registry, a machine's path or a carriage return", () => {
+  const hosts = ["registry.npmjs", "pythonhosted", "pypi"].map((host) => `${host}\\.org`);
+  const homes = ["/root/", "/work/", "/home/[a-z]+/", "/Users/[a-z]+/"].map((home) => `(?<![\\w.})])${home}`);
+  const forbidden = new RegExp([...hosts, ...homes, "\\r"].join("|"));
+  const files = execFileSync("git", ["ls-files", "-z"], { cwd: ROOT, encoding: "utf8" }).split("\0");
+  const texts = files.filter((path) => path !== "" && !path.startsWith("test/stack/documents/"));
+  const existing = texts.filter((path) => statSync(join(ROOT, path), { throwIfNoEntry: false })?.isFile());
+  expect(existing.length).toBeGreaterThan(30);
+  expect(existing.filter((path) => forbidden.test(read(path)))).toEqual([]);
+});

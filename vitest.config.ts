@@ -1,0 +1,21 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    allowOnly: false,
+    reporters: ["default", "./test/skips.ts"],
+    projects: [
+      { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
+      {
+        test: {
+          name: "cli",
+          include: ["test/cli/**/*.test.ts"],
+          globalSetup: "test/cli/build-fixture.ts",
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      { test: { name: "stack", include: ["test/stack/**/*.test.ts"], testTimeout: 900_000, hookTimeout: 900_000 } },
+    ],
+  },
+});
