@@ -1,0 +1,214 @@
+"""The HTTP API, by FastAPI. Errors are problem details (RFC 9457)."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+from fastapi import APIRouter, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import StringConstraints
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from app import database, ingestion, workflows
+from app.access import AccessMiddleware
+from app.agent import Question
+from app.ingestion import Upload
+from app.models import Document, Run
+from app.settings import settings
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
+Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
+Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the run to end")]
+Pair = Annotated[str, StringConstraints(pattern="^[^:]+:", max_length=500)]
+Metadata = Annotated[Sequence[Pair], Query(examples=["team:support"])]
+PLAIN_TEXT = {"schema": {"type": "string"}}
+DOCUMENT_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"text/markdown": PLAIN_TEXT, "text/plain": PLAIN_TEXT},
+    }
+}
+
+T = TypeVar("T")
+
+routes = APIRouter()
+
+
+def create_app(lifespan: Lifespan) -> FastAPI:
+    app = FastAPI(
+        title="Answers from documents",
+        lifespan=lifespan,
+        max_body_size=settings.max_upload_bytes,
+        telemetry={"exclude": "/healthz,/readyz"},
+        exception_handlers={
+            RequestValidationError: _invalid,
+            ingestion.UnreadableError: _refused,
+            workflows.KeyReusedError: _refused,
+            database.IndexMismatchError: _refused,
+            StarletteHTTPException: _http_error,
+            Exception: _failure,
+        },
+    )
+    app.include_router(routes)
+    app.add_middleware(AccessMiddleware)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Location"],
+    )
+    return app
+
+
+@routes.get("/healthz")
+async def health() -> dict[str, str]:
+    """This process runs."""
+    return {"status": "ok", "project": settings.project}
+
+
+@routes.get("/readyz")
+async def ready() -> dict[str, str]:
+    """It can answer: the database is there and migrated."""
+    await database.ping()
+    return {"status": "ok"}
+
+
+@routes.put("/documents/{source:path}", status_code=202, openapi_extra=DOCUMENT_BODY)
+async def put_document(
+    source: str,
+    request: Request,
+    response: Response,
+    metadata: Metadata = (),
+    key: Key = None,
+    wait: Wait = 30,
+) -> Run:
+    """Take in a document, in place of an earlier one of that name."""
+    pairs = dict(pair.split(":", 1) for pair in metadata)
+    upload = Upload(source=source, content=await request.body(), metadata=pairs)
+    ingestion.check(upload)
+    return await _finished(await workflows.start_ingestion(upload, key), wait, response)
+
+
+@routes.get("/documents")
+async def list_documents(
+    limit: Annotated[int, Query(ge=1, le=100)] = 50, after: str = ""
+) -> list[Document]:
+    """By name; `after` is the last name of the page before."""
+    return await database.list_documents(limit, after)
+
+
+@routes.get("/documents/{document_id}")
+async def get_document(document_id: UUID) -> Document:
+    return _found(await database.get_document(document_id), "document", document_id)
+
+
+@routes.delete("/documents/{document_id}", status_code=204)
+async def delete_document(document_id: UUID) -> None:
+    _found(await database.delete_document(document_id), "document", document_id)
+
+
+@routes.post("/ask", status_code=202)
+async def ask(question: Question, response: Response, key: Key = None, wait: Wait = 60) -> Run:
+    """Ask the documents. 200 with the answer, or 202 when it takes longer than `wait`."""
+    return await _finished(await workflows.start_question(question, key), wait, response)
+
+
+@routes.post("/ask/stream", response_class=EventSourceResponse)
+async def ask_stream(question: Question, key: Key = None) -> AsyncIterator[ServerSentEvent]:
+    """Ask, and follow the run: `run` first and last, `step` and `text` between."""
+    run_id = await workflows.start_question(question, key)
+    yield ServerSentEvent(event="run", data=await workflows.get_run(run_id))
+    async for event in _follow(run_id, 0):
+        yield event
+
+
+@routes.get("/runs")
+async def list_runs(limit: Annotated[int, Query(ge=1, le=100)] = 20) -> list[Run]:
+    return await workflows.list_runs(limit)
+
+
+@routes.get("/runs/{run_id}")
+async def get_run(run_id: str, wait: Wait = 0) -> Run:
+    return _found(await workflows.wait(run_id, wait), "run", run_id)
+
+
+@routes.get("/runs/{run_id}/events", response_class=EventSourceResponse)
+async def follow_run(
+    run_id: str, last_event_id: Annotated[int, Header(ge=0)] = 0
+) -> AsyncIterator[ServerSentEvent]:
+    """The events of a run, from behind `Last-Event-ID` on, until it ends."""
+    _found(await workflows.get_run(run_id), "run", run_id)
+    async for event in _follow(run_id, last_event_id):
+        yield event
+
+
+@routes.post("/runs/{run_id}/cancel")
+async def cancel_run(run_id: str) -> Run:
+    _found(await workflows.get_run(run_id), "run", run_id)
+    await workflows.cancel_run(run_id)
+    return _found(await workflows.get_run(run_id), "run", run_id)
+
+
+@routes.post("/runs/{run_id}/resume")
+async def resume_run(run_id: str) -> Run:
+    """Carry on a cancelled or failed run behind its last recorded step."""
+    _found(await workflows.get_run(run_id), "run", run_id)
+    await workflows.resume_run(run_id)
+    return _found(await workflows.get_run(run_id), "run", run_id)
+
+
+async def _finished(run_id: str, seconds: float, response: Response) -> Run:
+    run = _found(await workflows.wait(run_id, seconds), "run", run_id)
+    response.headers["Location"] = f"/runs/{run_id}"
+    if run.status == "failed":
+        raise HTTPException(502, f"Run {run_id} failed: {run.error}")
+    if run.finished_at:
+        response.status_code = 200
+    return run
+
+
+async def _follow(run_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
+    async for event in workflows.events(run_id, after):
+        yield ServerSentEvent(id=str(event.number), event=event.type, data=event.data)
+    yield ServerSentEvent(event="run", data=await workflows.get_run(run_id))
+
+
+def _found(value: T | None, what: str, key: object) -> T:
+    if not value:
+        raise HTTPException(404, f"There is no {what} {key}.")
+    return value
+
+
+def _problem(status: int, detail: str, **more: Any) -> JSONResponse:
+    body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
+    return JSONResponse(body, status, media_type="application/problem+json")
+
+
+async def _http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StarletteHTTPException)
+    return _problem(error.status_code, str(error.detail))
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"field": ".".join(map(str, e["loc"])), "message": e["msg"], "limit": e.get("ctx")}
+        for e in error.errors()
+    ]
+    return _problem(422, f"{errors[0]['field']}: {errors[0]['message']}", errors=errors)
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    return _problem(422, str(error))
+
+
+async def _failure(_: Request, error: Exception) -> JSONResponse:
+    if database.is_retryable(error):
+        return _problem(503, "The database does not answer.")
+    return _problem(500, "The server failed; its log says why.")

@@ -1,0 +1,175 @@
+"""Completions: one call to a language model, with tools, streamed, and what it cost."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import httpx2
+import openai
+from genai_prices import Usage, calc_price
+from openai.types.chat import (
+    ChatCompletionFunctionToolParam,
+    ChatCompletionMessageParam,
+    ParsedChatCompletion,
+)
+from pydantic import BaseModel, Field, ValidationError
+
+from app import observability
+from app.settings import settings
+
+OnText = Callable[[str], Awaitable[None]]
+Messages = Sequence[ChatCompletionMessageParam]
+Tools = Sequence[ChatCompletionFunctionToolParam]
+
+
+class Quote(BaseModel):
+    passage: int = Field(description="Number of the passage")
+    quote: str = Field(description="Sentences copied word for word from that passage")
+
+
+class Draft(BaseModel):
+    """The final answer, as the model writes it."""
+
+    answered: bool = Field(description="False when the passages do not answer the question")
+    text: str = Field(description="The answer, or what is missing to give one")
+    quotes: list[Quote] = Field(description="What the answer rests on")
+
+
+class ToolCall(BaseModel):
+    id: str
+    name: str
+    arguments: str
+
+
+class Completion(BaseModel):
+    """What one call gave: either tool calls or a draft. `seconds` is its wall time."""
+
+    model: str
+    tool_calls: list[ToolCall] = []
+    draft: Draft | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+    seconds: float = 0.0
+
+
+class LanguageModel(Protocol):
+    name: str
+    provider: str
+
+    async def complete(self, messages: Messages, tools: Tools, on_text: OnText) -> Completion: ...
+
+
+class BrokenResponseError(Exception):
+    """The model's answer cannot be used: cut off, empty, or not of the agreed form."""
+
+
+async def complete(messages: Messages, tools: Tools, on_text: OnText) -> Completion:
+    """Ask the configured model. `on_text` gets the answer's text in pieces, as it grows.
+
+    Raises `openai.APIError` when the call fails, `BrokenResponseError` when its answer is of no
+    use; `is_retryable` tells which are worth another attempt.
+    """
+    model = connect()
+    started = time.monotonic()
+    with observability.llm_call(model.name, model.provider, messages) as call:
+        completion = await model.complete(messages, tools, on_text)
+        completion.seconds = time.monotonic() - started
+        call.record(completion)
+    return completion
+
+
+def tool_calls_message(calls: Sequence[ToolCall]) -> ChatCompletionMessageParam:
+    """The model's turn, as it stands in the conversation."""
+    functions = [(call.id, {"name": call.name, "arguments": call.arguments}) for call in calls]
+    return {
+        "role": "assistant",
+        "tool_calls": [{"id": i, "type": "function", "function": f} for i, f in functions],
+    }
+
+
+@cache
+def connect() -> LanguageModel:
+    if settings.llm_model:
+        return OpenAIModel(settings.llm_model)
+    from app.extractive import ExtractiveModel  # it imports this module
+
+    return ExtractiveModel()
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Rate limits, server errors, timeouts and broken answers; no other refusal by the server."""
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code in (408, 409, 429) or error.status_code >= 500
+    return isinstance(error, openai.APIConnectionError | httpx2.TransportError | BrokenResponseError)
+
+
+class OpenAIModel:
+    """Any server that speaks OpenAI's chat completions."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.client = openai.AsyncOpenAI(
+            api_key=settings.llm_api_key or "none",
+            base_url=settings.llm_base_url or None,
+            timeout=settings.llm_timeout_seconds,
+            max_retries=0,  # the workflow retries, so that each attempt shows
+        )
+        self.provider = self.client.base_url.host
+
+    async def complete(self, messages: Messages, tools: Tools, on_text: OnText) -> Completion:
+        shown = ""
+        try:
+            async with self.client.chat.completions.stream(
+                model=self.name,
+                messages=messages,
+                tools=tools,
+                response_format=Draft,
+                stream_options={"include_usage": True},
+            ) as stream:
+                async for event in stream:
+                    if event.type == "content.delta":
+                        text = _text_so_far(event.parsed)
+                        if len(text) > len(shown):
+                            await on_text(text[len(shown) :])
+                            shown = text
+                response = await stream.get_final_completion()
+        except (ValidationError, ValueError, openai.LengthFinishReasonError) as error:
+            raise BrokenResponseError(f"{self.name} sent a malformed answer: {error}") from error
+        return self._read(response)
+
+    def _read(self, response: ParsedChatCompletion[Draft]) -> Completion:
+        choice = response.choices[0] if response.choices else None
+        if choice is None or choice.finish_reason is None:
+            raise BrokenResponseError(f"{self.name} stopped in the middle of its answer")
+        calls = [
+            ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+            for call in choice.message.tool_calls or []
+        ]
+        if not calls and choice.message.parsed is None:
+            raise BrokenResponseError(f"{self.name} sent neither an answer nor a tool call")
+        usage = response.usage
+        tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+        return Completion(
+            model=response.model or self.name,
+            tool_calls=calls,
+            draft=None if calls else choice.message.parsed,
+            input_tokens=tokens[0],
+            output_tokens=tokens[1],
+            cost_usd=self._price(*tokens),
+        )
+
+    def _price(self, input_tokens: int, output_tokens: int) -> float:
+        """US dollars by the published price list; 0 for a model that is not on it."""
+        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+        try:
+            price = calc_price(usage, self.name, provider_api_url=str(self.client.base_url))
+        except LookupError:
+            return 0.0
+        return float(price.total_price)
+
+
+def _text_so_far(partial: Any) -> str:
+    text = partial.get("text") if isinstance(partial, dict) else None
+    return text if isinstance(text, str) else ""

@@ -1,0 +1,42 @@
+"""Puts the four parts together and makes the application that is served."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from app import api, database, observability, workflows
+from app.ingestion import Upload
+from app.settings import ROOT, settings
+
+log = logging.getLogger("app")
+
+
+@asynccontextmanager
+async def stack(sample: bool) -> AsyncIterator[None]:
+    """All parts, open, for as long as the block runs; with the sample documents where asked for."""
+    with database.server():
+        async with observability.lifespan(), database.lifespan(), workflows.lifespan():
+            if sample and not await database.list_documents(limit=1):
+                await _load_sample()
+            yield
+
+
+async def _load_sample() -> None:
+    for path in sorted((ROOT / "data" / "sample").glob("*.*")):
+        upload = Upload(source=f"sample/{path.name}", content=path.read_bytes())
+        # The key keeps a sample that was deleted from coming back at the next start.
+        run_id = await workflows.start_ingestion(upload, key=f"{upload.source} {upload.digest}")
+        await workflows.wait(run_id, 60)
+
+
+@asynccontextmanager
+async def lifespan(_: Any) -> AsyncIterator[None]:
+    async with stack(settings.load_sample):
+        log.info("Ready at http://%s:%s", settings.host, settings.port)
+        yield
+
+
+logging.basicConfig(format="%(levelname)s: %(message)s")
+log.setLevel(logging.INFO)
+app = api.create_app(lifespan)

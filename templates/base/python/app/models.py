@@ -1,0 +1,84 @@
+"""What the parts of the service hand to each other."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class Document(BaseModel):
+    """`source` is the name it came in under: a second upload of that name replaces it."""
+
+    id: UUID
+    source: str
+    content_hash: str
+    metadata: dict[str, str] = {}
+    chunks: int = 0
+
+
+class Chunk(BaseModel):
+    """A passage of a document; `heading` is the path of headings above it."""
+
+    position: int
+    heading: str
+    text: str
+
+
+class Hit(Chunk):
+    """A passage that a search found; a higher score is better."""
+
+    document_id: UUID
+    source: str
+    score: float
+
+
+class Citation(BaseModel):
+    """`quote` stands word for word in the passage at `position` of the document."""
+
+    document_id: UUID
+    source: str
+    position: int
+    heading: str
+    quote: str
+
+
+class Answer(BaseModel):
+    """`refused`: the documents do not answer. `stopped`: the limit that ended the run."""
+
+    text: str
+    citations: list[Citation] = []
+    refused: bool = False
+    stopped: Literal["steps", "time", "cost"] | None = None
+    model: str
+    cost_usd: float = 0.0
+
+
+class Step(BaseModel):
+    number: int
+    name: str
+    attempts: int
+    started_at: datetime
+    finished_at: datetime | None = None
+    error: str | None = None
+
+
+class Run(BaseModel):
+    id: str
+    kind: str
+    status: Status
+    created_at: datetime
+    finished_at: datetime | None = None
+    steps: list[Step] = []
+    result: Answer | Document | None = None
+    error: str | None = None
+
+
+class Event(BaseModel):
+    """Something that happened in a run. `number` counts from 1: a reader resumes after it."""
+
+    number: int
+    type: Literal["step", "text"]
+    data: dict[str, Any]

@@ -1,0 +1,42 @@
+"""What the model can call. A tool is a model of its arguments and a function that reads."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from openai import pydantic_function_tool
+from pydantic import BaseModel
+
+from app import database, embeddings
+from app.models import Hit
+
+
+class SearchDocuments(BaseModel):
+    """Find the passages that fit a query best."""
+
+    query: str
+
+
+class ReadDocument(BaseModel):
+    """Read the passages of one document, from a position on."""
+
+    source: str
+    position: int
+
+
+async def search_documents(arguments: SearchDocuments, filters: dict[str, str]) -> list[Hit]:
+    vector = await embeddings.embed_query(arguments.query)
+    return await database.search(arguments.query, vector, filters)
+
+
+async def read_document(arguments: ReadDocument, filters: dict[str, str]) -> list[Hit]:
+    return await database.read_passages(arguments.source, arguments.position, filters)
+
+
+Tool = tuple[type[BaseModel], Callable[[Any, dict[str, str]], Awaitable[list[Hit]]]]
+
+TOOLS: dict[str, Tool] = {
+    "search_documents": (SearchDocuments, search_documents),
+    "read_document": (ReadDocument, read_document),
+}
+
+DESCRIPTIONS = [pydantic_function_tool(model, name=name) for name, (model, _) in TOOLS.items()]

@@ -1,0 +1,52 @@
+"""Documents, their passages, and the two indexes that search uses."""
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    op.execute(
+        """
+        CREATE TABLE documents (
+            id uuid PRIMARY KEY,
+            source text NOT NULL UNIQUE,
+            content_hash text NOT NULL UNIQUE,
+            metadata jsonb NOT NULL,
+            chunks integer NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT now()
+        )
+        """
+    )
+    op.execute(
+        """
+        CREATE TABLE chunks (
+            document_id uuid NOT NULL REFERENCES documents ON DELETE CASCADE,
+            position integer NOT NULL,
+            heading text NOT NULL,
+            text text NOT NULL,
+            embedding vector NOT NULL,
+            words tsvector GENERATED ALWAYS AS
+                (to_tsvector('english', heading || ' ' || text)) STORED,
+            PRIMARY KEY (document_id, position)
+        )
+        """
+    )
+    op.execute("CREATE INDEX ON chunks USING gin (words)")
+    op.execute("CREATE INDEX ON documents USING gin (metadata)")
+    # One row: the model that all vectors come from. Their index is built when its size is known.
+    op.execute(
+        """
+        CREATE TABLE embedding_model (
+            name text NOT NULL,
+            dimensions integer NOT NULL,
+            only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one)
+        )
+        """
+    )
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE embedding_model, chunks, documents")

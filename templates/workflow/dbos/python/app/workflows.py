@@ -1,0 +1,199 @@
+"""Durable runs, by DBOS. Its state lives in schema `dbos` of the application's own database.
+
+A run is a workflow on one queue; each call to a model or a tool in it is a step. A step that is
+recorded never runs again; one that was cut off runs again when the run is recovered.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+from dbos import DBOS, DBOSConfig, PropagateOtelContext, SetWorkflowID, WorkflowStatus
+from dbos import error as dbos_error
+from pydantic import BaseModel
+
+from app import agent, database, executors, ingestion, llm
+from app.agent import Question
+from app.ingestion import Upload
+from app.models import Answer, Document, Event, Run, Status, Step
+
+T = TypeVar("T")
+
+APPLICATION_VERSION = "1"
+"""Fixed, so that runs outlive an edit. Raise it with a change that runs under way must not meet."""
+
+STATUS: dict[str, Status] = {
+    "DELAYED": "queued",
+    "ENQUEUED": "queued",
+    "PENDING": "running",
+    "SUCCESS": "succeeded",
+    "CANCELLED": "cancelled",
+}  # anything else: failed
+
+
+class KeyReusedError(Exception):
+    """An idempotency key came again with other content."""
+
+
+@asynccontextmanager
+async def lifespan() -> AsyncIterator[None]:
+    async with executors.claim(database.url()) as executor_id:
+        config: DBOSConfig = {
+            "name": "app",
+            "system_database_url": database.url(),
+            "application_version": APPLICATION_VERSION,
+            "executor_id": executor_id,
+            "log_level": "WARNING",
+            "enable_otlp": True,
+            "otel_attribute_format": "semconv",
+        }
+        DBOS(config=config)
+        DBOS.launch()
+        await DBOS.register_queue_async("runs", worker_concurrency=8, polling_interval_sec=0.1)
+        adoption = asyncio.create_task(executors.adopt_orphans(database.url()))
+        try:
+            yield
+        finally:
+            adoption.cancel()
+            await asyncio.to_thread(DBOS.destroy)
+
+
+async def start_question(question: Question, key: str | None = None) -> str:
+    """Start a run and return its id; with the key of an earlier run, return the id of that one.
+
+    Raises `KeyReusedError` when the key belongs to a run on other content.
+    """
+    return await _start(_question, question, key)
+
+
+async def start_ingestion(upload: Upload, key: str | None = None) -> str:
+    """As `start_question`."""
+    return await _start(_ingestion, upload, key)
+
+
+async def get_run(run_id: str) -> Run | None:
+    status = await DBOS.get_workflow_status_async(run_id)
+    return _run(status, await _steps(run_id)) if status else None
+
+
+async def list_runs(limit: int) -> list[Run]:
+    """The newest first, without their steps."""
+    found = await DBOS.list_workflows_async(limit=limit, sort_desc=True, load_input=False)
+    return [_run(status, []) for status in found]
+
+
+async def wait(run_id: str, seconds: float) -> Run | None:
+    """The run as it is when it ends, or after that many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            async for _ in events(run_id):
+                pass
+    return await get_run(run_id)
+
+
+async def events(run_id: str, after: int = 0) -> AsyncIterator[Event]:
+    """What happens in a run, from any process, until it ends. A step that is tried again says so."""
+    with suppress(dbos_error.DBOSNonExistentWorkflowError):
+        async for value in DBOS.read_stream_async(run_id, "events", offset=after):
+            after += 1
+            yield Event(number=after, **value)
+
+
+async def cancel_run(run_id: str) -> None:
+    await DBOS.cancel_workflow_async(run_id)
+
+
+async def resume_run(run_id: str) -> None:
+    """Carry on a cancelled or failed run behind its last recorded step."""
+    await DBOS.resume_workflow_async(run_id)
+
+
+@DBOS.workflow(name="question")
+async def _question(question: Question) -> Answer:
+    async def on_text(text: str) -> None:
+        await _write_event("text", {"text": text})
+
+    return await agent.answer(question, run_step, on_text)
+
+
+@DBOS.workflow(name="ingestion")
+async def _ingestion(upload: Upload) -> Document:
+    return await ingestion.ingest(upload, run_step)
+
+
+async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Run a step of the workflow; up to five attempts where the error may pass by itself."""
+
+    async def attempt() -> T:
+        await _write_event("step", {"number": DBOS.step_id, "name": name})
+        return await function(*args)
+
+    return await DBOS.run_step_async(
+        {
+            "name": name,
+            "retries_allowed": True,
+            "max_attempts": 5,
+            "interval_seconds": random.uniform(0.5, 1.0),  # jitter
+            "backoff_rate": 2,
+            "should_retry": lambda e: llm.is_retryable(e) or database.is_retryable(e),
+            "preemptible": True,
+        },
+        attempt,
+    )
+
+
+async def _write_event(kind: str, data: dict[str, Any]) -> None:
+    at = datetime.now(UTC).isoformat()
+    await DBOS.write_stream_async("events", {"type": kind, "data": {**data, "at": at}})
+
+
+async def _start(workflow: Callable[..., Any], argument: BaseModel, key: str | None) -> str:
+    kind = workflow.__name__.lstrip("_")
+    run_id = str(uuid5(NAMESPACE_URL, f"{kind}:{key}") if key else uuid4())
+    if key and (earlier := await DBOS.get_workflow_status_async(run_id)):
+        if earlier.input and earlier.input["args"] != (argument,):
+            raise KeyReusedError(f"The key {key!r} belongs to a {kind} with other content.")
+        return run_id
+    with SetWorkflowID(run_id), PropagateOtelContext():
+        await DBOS.enqueue_workflow_async("runs", workflow, argument)
+    return run_id
+
+
+async def _steps(run_id: str) -> list[Step]:
+    """Recorded steps come from DBOS; attempts, and the step under way, from the events."""
+    steps: dict[int, Step] = {}
+    with suppress(dbos_error.DBOSStreamTimeoutError):
+        async for event in DBOS.read_stream_async(run_id, "events", timeout_seconds=0):
+            if event["type"] == "step":
+                data = event["data"]
+                step = steps.setdefault(
+                    data["number"],
+                    Step(number=data["number"], name=data["name"], attempts=0, started_at=data["at"]),
+                )
+                step.attempts += 1
+    for recorded in await DBOS.list_workflow_steps_async(run_id):
+        if step := steps.get(recorded["function_id"]):
+            step.finished_at = _time(recorded["completed_at_epoch_ms"])
+            step.error = str(recorded["error"]) if recorded["error"] else None
+    return list(steps.values())
+
+
+def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
+    return Run(
+        id=status.workflow_id,
+        kind=status.name,
+        status=STATUS.get(status.status, "failed"),
+        created_at=_time(status.created_at),
+        finished_at=_time(status.completed_at) if status.completed_at else None,
+        steps=steps,
+        result=status.output,
+        error=str(status.error) if status.error else None,
+    )
+
+
+def _time(milliseconds: int | None) -> datetime:
+    return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC)
