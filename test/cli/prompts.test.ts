@@ -1,0 +1,107 @@
+import { join } from "node:path";
+import { stripVTControlCharacters } from "node:util";
+import { execa } from "execa";
+import { expect, test } from "vitest";
+import { entry, environment, readTree, tempFolder } from "./run.ts";
+
+const ENTER = "\r";
+const ESCAPE = "\u001b";
+const CTRL_C = "\u0003";
+const DOWN = "\u001b[B";
+
+type Step = [waitFor: string, keys: string];
+
+const DIRECTORY = "Where shall the project go?";
+const QUESTIONS = [DIRECTORY, "Where shall the data go?", "How do you look at it?"];
+
+/** Types into the CLI as a person at a terminal would. */
+async function converse(steps: Step[], { cwd, args = [], columns = 80, env = {} }: Conversation) {
+  const script = join(import.meta.dirname, "terminal.py");
+  const command = [script, String(columns), JSON.stringify(steps), process.execPath, entry(), ...args];
+  const options = { cwd, env: environment({ TERM: "xterm-256color", ...env }), extendEnv: false };
+  const { exitCode, screen, left } = JSON.parse((await execa("python3", command, options)).stdout);
+  return { exitCode, screen: stripVTControlCharacters(screen), raw: screen as string, left };
+}
+
+interface Conversation {
+  cwd: string;
+  args?: string[];
+  columns?: number;
+  env?: Record<string, string>;
+}
+
+test("the answers make the project, and the reason for each choice is shown", async () => {
+  const cwd = await tempFolder();
+  const { exitCode, screen, left } = await converse(
+    [
+      [DIRECTORY, `team-app${ENTER}`],
+      ["You like order", ENTER],
+      ["How do you look at it?", ENTER],
+    ],
+    { cwd, args: ["--no-install", "--no-git"] },
+  );
+  expect([exitCode, left]).toEqual([0, []]);
+  expect(screen).toContain("There is something to see.");
+  expect(screen).toMatch(/directory\s+team-app/);
+  expect(screen).toContain("npx create-ai-stack@0.1.0 team-app --store shelf --view window --no-install --no-git");
+  expect(await readTree(cwd)).toHaveProperty(["team-app/ai-stack.json"]);
+});
+
+test("only what no flag says is asked", async () => {
+  const cwd = await tempFolder();
+  const { exitCode, screen } = await converse([["How do you look at it?", ENTER]], {
+    cwd,
+    args: ["team-app", "--store", "shelf", "--no-install", "--no-git"],
+  });
+  expect(exitCode).toBe(0);
+  expect(screen).not.toContain(DIRECTORY);
+  expect(screen).not.toContain("Where shall the data go?");
+});
+
+test("another option can be picked, and a need that it leaves open is told", async () => {
+  const cwd = await tempFolder();
+  const steps: Step[] = [
+    ["Where shall the data go?", `${DOWN}${ENTER}`],
+    ["How do you look at it?", ENTER],
+  ];
+  const { exitCode, screen } = await converse(steps, { cwd, args: ["team-app"] });
+  expect(exitCode).toBe(2);
+  expect(screen).toContain("which none of store/crate, view/window provides");
+  expect(await readTree(cwd)).toEqual({});
+});
+
+test("a directory that is refused is asked for again", async () => {
+  const cwd = await tempFolder();
+  const steps: Step[] = [
+    [DIRECTORY, `My App${ENTER}`],
+    ["Try my-app.", `${CTRL_C}`],
+  ];
+  const { exitCode } = await converse(steps, { cwd });
+  expect(exitCode).toBe(130);
+});
+
+const cancels = QUESTIONS.flatMap((question, index) => [CTRL_C, ESCAPE].map((key) => ({ question, index, key })));
+
+test.each(cancels)("cancelled at “$question”: exit 130, nothing left (case $index)", async ({ index, key }) => {
+  const cwd = await tempFolder();
+  const steps = QUESTIONS.slice(0, index + 1).map((question, at): Step => [question, at === index ? key : ENTER]);
+  const { exitCode, left } = await converse(steps, { cwd });
+  expect([exitCode, left]).toEqual([130, []]);
+  expect(await readTree(cwd)).toEqual({});
+});
+
+test("a terminal of 30 columns is enough", async () => {
+  const cwd = await tempFolder();
+  const steps = QUESTIONS.map((question): Step => [question.slice(0, 12), ENTER]);
+  const { exitCode, left } = await converse(steps, { cwd, columns: 30, args: ["--no-install", "--no-git"] });
+  expect([exitCode, left]).toEqual([0, []]);
+});
+
+test("NO_COLOR and CI hold in a terminal too", async () => {
+  const cwd = await tempFolder();
+  const { raw } = await converse([], { cwd, args: ["list"], env: { NO_COLOR: "1" } });
+  expect(raw).not.toContain("\u001b");
+  const { exitCode, screen } = await converse([], { cwd, env: { CI: "true" } });
+  expect(exitCode).toBe(2);
+  expect(screen).toContain("Missing:");
+});
