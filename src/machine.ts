@@ -1,6 +1,5 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
-import { execa } from "execa";
 
 const isWindows = process.platform === "win32";
 
@@ -61,6 +60,8 @@ const FALLBACK: [string, string] = ["", "Install Python 3.11 or newer from pytho
 
 async function versionOf([command = "", ...args]: string[]): Promise<string | undefined> {
   if (findOnPath(command) === undefined) return undefined;
+  // Loaded here alone: most runs only look at PATH.
+  const { execa } = await import("execa");
   const probe = "import sys; print('%d.%d' % sys.version_info[:2])";
   const { exitCode, stdout } = await execa(command, [...args, "-c", probe], {
     stdin: "ignore",

@@ -1,34 +1,14 @@
-import { join } from "node:path";
-import { stripVTControlCharacters } from "node:util";
-import { execa } from "execa";
 import { expect, test } from "vitest";
-import { entry, environment, readTree, tempFolder } from "./run.ts";
+import { converse, type Step } from "./converse.ts";
+import { readTree, tempFolder } from "./run.ts";
 
 const ENTER = "\r";
 const ESCAPE = "\u001b";
 const CTRL_C = "\u0003";
 const DOWN = "\u001b[B";
 
-type Step = [waitFor: string, keys: string];
-
 const DIRECTORY = "Where shall the project go?";
 const QUESTIONS = [DIRECTORY, "Where shall the data go?", "How do you look at it?"];
-
-/** Types into the CLI as a person at a terminal would. */
-async function converse(steps: Step[], { cwd, args = [], columns = 80, env = {} }: Conversation) {
-  const script = join(import.meta.dirname, "terminal.py");
-  const command = [script, String(columns), JSON.stringify(steps), process.execPath, entry(), ...args];
-  const options = { cwd, env: environment({ TERM: "xterm-256color", ...env }), extendEnv: false };
-  const { exitCode, screen, left } = JSON.parse((await execa("python3", command, options)).stdout);
-  return { exitCode, screen: stripVTControlCharacters(screen), raw: screen as string, left };
-}
-
-interface Conversation {
-  cwd: string;
-  args?: string[];
-  columns?: number;
-  env?: Record<string, string>;
-}
 
 test("the answers make the project, and the reason for each choice is shown", async () => {
   const cwd = await tempFolder();

@@ -16,7 +16,7 @@ export async function buildCli(templates: string): Promise<string> {
   return folder;
 }
 
-export function entry(cli: string = inject("cli")): string {
+export function entry(cli = inject("cli")): string {
   return join(cli, "bin/create-ai-stack.js");
 }
 
