@@ -89,7 +89,8 @@ def reindex() -> None:
 async def _ask(question: str) -> Run:
     async with _service() as service:
         run_id = await service.start_question(Question(question=question))
-        return await service.wait(run_id, 300)
+        run: Run = await service.wait(run_id, 300)
+        return run
 
 
 async def _ingest(paths: list[Path]) -> list[Run]:

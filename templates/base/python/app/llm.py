@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import openai
 from genai_prices import Usage, calc_price
 from openai.types.chat import (
     ChatCompletionFunctionToolParam,
+    ChatCompletionMessageFunctionToolCallParam,
     ChatCompletionMessageParam,
     ParsedChatCompletion,
 )
@@ -21,6 +23,8 @@ from app.settings import settings
 OnText = Callable[[str], Awaitable[None]]
 Messages = Sequence[ChatCompletionMessageParam]
 Tools = Sequence[ChatCompletionFunctionToolParam]
+
+PIECE = 40  # characters that are passed on at once: each piece is a write to the database
 
 
 class Quote(BaseModel):
@@ -36,17 +40,11 @@ class Draft(BaseModel):
     quotes: list[Quote] = Field(description="What the answer rests on")
 
 
-class ToolCall(BaseModel):
-    id: str
-    name: str
-    arguments: str
-
-
 class Completion(BaseModel):
     """What one call gave: either tool calls or a draft. `seconds` is its wall time."""
 
     model: str
-    tool_calls: list[ToolCall] = []
+    tool_calls: list[ChatCompletionMessageFunctionToolCallParam] = []
     draft: Draft | None = None
     input_tokens: int = 0
     output_tokens: int = 0
@@ -80,15 +78,6 @@ async def complete(messages: Messages, tools: Tools, on_text: OnText) -> Complet
     return completion
 
 
-def tool_calls_message(calls: Sequence[ToolCall]) -> ChatCompletionMessageParam:
-    """The model's turn, as it stands in the conversation."""
-    functions = [(call.id, {"name": call.name, "arguments": call.arguments}) for call in calls]
-    return {
-        "role": "assistant",
-        "tool_calls": [{"id": i, "type": "function", "function": f} for i, f in functions],
-    }
-
-
 @cache
 def connect() -> LanguageModel:
     if settings.llm_model:
@@ -102,7 +91,8 @@ def is_retryable(error: BaseException) -> bool:
     """Rate limits, server errors, timeouts and broken answers; no other refusal by the server."""
     if isinstance(error, openai.APIStatusError):
         return error.status_code in (408, 409, 429) or error.status_code >= 500
-    return isinstance(error, openai.APIConnectionError | httpx2.TransportError | BrokenResponseError)
+    passing = openai.APIConnectionError | httpx2.TransportError | BrokenResponseError
+    return isinstance(error, passing)
 
 
 class OpenAIModel:
@@ -131,20 +121,27 @@ class OpenAIModel:
                 async for event in stream:
                     if event.type == "content.delta":
                         text = _text_so_far(event.parsed)
-                        if len(text) > len(shown):
+                        if len(text) - len(shown) >= PIECE:
                             await on_text(text[len(shown) :])
                             shown = text
                 response = await stream.get_final_completion()
         except (ValidationError, ValueError, openai.LengthFinishReasonError) as error:
             raise BrokenResponseError(f"{self.name} sent a malformed answer: {error}") from error
-        return self._read(response)
+        completion = self._read(response)
+        if completion.draft and completion.draft.text != shown:
+            await on_text(completion.draft.text[len(shown) :])
+        return completion
 
     def _read(self, response: ParsedChatCompletion[Draft]) -> Completion:
         choice = response.choices[0] if response.choices else None
         if choice is None or choice.finish_reason is None:
             raise BrokenResponseError(f"{self.name} stopped in the middle of its answer")
-        calls = [
-            ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+        calls: list[ChatCompletionMessageFunctionToolCallParam] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.function.name, "arguments": call.function.arguments},
+            }
             for call in choice.message.tool_calls or []
         ]
         if not calls and choice.message.parsed is None:
@@ -163,11 +160,10 @@ class OpenAIModel:
     def _price(self, input_tokens: int, output_tokens: int) -> float:
         """US dollars by the published price list; 0 for a model that is not on it."""
         usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
-        try:
-            price = calc_price(usage, self.name, provider_api_url=str(self.client.base_url))
-        except LookupError:
-            return 0.0
-        return float(price.total_price)
+        for provider in (str(self.client.base_url), None):
+            with suppress(LookupError):
+                return float(calc_price(usage, self.name, provider_api_url=provider).total_price)
+        return 0.0
 
 
 def _text_so_far(partial: Any) -> str:

@@ -15,7 +15,7 @@ class Settings(BaseSettings):
     model_config = FROM_ENVIRONMENT
 
     data_dir: Path = ROOT / ".data"
-    """Folder for everything that the embedded parts keep. It can be deleted: the data goes with it."""
+    """Folder for all that the embedded parts keep."""
     host: str = "127.0.0.1"
     """Address that `serve` binds. Any address other than loopback needs an API_KEY."""
     port: int = 8000

@@ -15,7 +15,7 @@ from pydantic import StringConstraints
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from app import database, ingestion, workflows
-from app.access import AccessMiddleware
+from app.access import OPEN_PATHS, AccessMiddleware
 from app.agent import Question
 from app.ingestion import Upload
 from app.models import Document, Run
@@ -44,7 +44,7 @@ def create_app(lifespan: Lifespan) -> FastAPI:
         title="Answers from documents",
         lifespan=lifespan,
         max_body_size=settings.max_upload_bytes,
-        telemetry={"exclude": "/healthz,/readyz"},
+        telemetry={"exclude": lambda scope: scope["path"] in OPEN_PATHS},
         exception_handlers={
             RequestValidationError: _invalid,
             ingestion.UnreadableError: _refused,

@@ -125,7 +125,9 @@ async def save_document(
     return document.model_copy(update={"chunks": len(chunks)})
 
 
-async def search(text: str, vector: list[float], filters: dict[str, str], limit: int = 8) -> list[Hit]:
+async def search(
+    text: str, vector: list[float], filters: dict[str, str], limit: int = 8
+) -> list[Hit]:
     """The passages nearest in meaning and those that share words, fused by reciprocal rank.
 
     `filters` are pairs that a document's metadata must contain. Raises `IndexMismatchError`.
@@ -247,7 +249,7 @@ async def _transaction() -> AsyncIterator[psycopg.AsyncConnection]:
 
 
 async def _hits(
-    connection: psycopg.AsyncConnection, query: sql.Composable, values: dict[str, Any]
+    connection: psycopg.AsyncConnection, query: sql.SQL | sql.Composed, values: dict[str, Any]
 ) -> list[Hit]:
     cursor = connection.cursor(row_factory=class_row(Hit))
     await cursor.execute(query, values)

@@ -1,7 +1,7 @@
 """Traces, by Pydantic Logfire. Without LOGFIRE_TOKEN nothing leaves this machine.
 
-The API and the workflow engine make their own OpenTelemetry spans, which Logfire collects once it is
-configured; this module adds the calls to language models.
+The API and the workflow engine make OpenTelemetry spans of their own, which Logfire collects once it
+is configured; this module adds the calls to language models.
 """
 
 import json
@@ -60,7 +60,7 @@ class LLMCall:
             parts = [{"type": "text", "content": completion.draft.text}]
         else:
             parts = [
-                {"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments}
+                {"type": "tool_call", "id": call["id"], **dict(call["function"].items())}
                 for call in completion.tool_calls
             ]
         self.span.set_attributes(
@@ -80,15 +80,13 @@ def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[LLM
         {"role": message["role"], "parts": [{"type": "text", "content": message.get("content")}]}
         for message in messages
     ]
-    with logfire.span(
-        "chat {model}",
-        _span_name=f"chat {model}",
-        model=model,
-        **{
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": provider,
-            "gen_ai.request.model": model,
-            "gen_ai.input.messages": parts,
-        },
-    ) as span:
+    with logfire.span("chat {model}", _span_name=f"chat {model}", model=model) as span:
+        span.set_attributes(
+            {
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": provider,
+                "gen_ai.request.model": model,
+                "gen_ai.input.messages": json.dumps(parts),
+            }
+        )
         yield LLMCall(span)

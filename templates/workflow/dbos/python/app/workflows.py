@@ -12,7 +12,14 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from dbos import DBOS, DBOSConfig, PropagateOtelContext, SetWorkflowID, WorkflowStatus
+from dbos import (
+    DBOS,
+    DBOSConfig,
+    PropagateOtelContext,
+    SetWorkflowID,
+    StepOptions,
+    WorkflowStatus,
+)
 from dbos import error as dbos_error
 from pydantic import BaseModel
 
@@ -37,6 +44,17 @@ STATUS: dict[str, Status] = {
 
 class KeyReusedError(Exception):
     """An idempotency key came again with other content."""
+
+
+class StepError(Exception):
+    """Why a step failed. (The errors themselves cannot all be recorded: some do not pickle.)"""
+
+    def __init__(self, message: str, retryable: bool) -> None:
+        super().__init__(message, retryable)
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @asynccontextmanager
@@ -96,9 +114,12 @@ async def wait(run_id: str, seconds: float) -> Run | None:
 
 
 async def events(run_id: str, after: int = 0) -> AsyncIterator[Event]:
-    """What happens in a run, from any process, until it ends. A step that is tried again says so."""
+    """What happens in a run, from any process, until it ends. A new attempt at a step shows."""
     with suppress(dbos_error.DBOSNonExistentWorkflowError):
-        async for value in DBOS.read_stream_async(run_id, "events", offset=after):
+        # The end of a run is seen by polling alone.
+        async for value in DBOS.read_stream_async(
+            run_id, "events", offset=after, polling_interval_sec=0.1
+        ):
             after += 1
             yield Event(number=after, **value)
 
@@ -108,8 +129,12 @@ async def cancel_run(run_id: str) -> None:
 
 
 async def resume_run(run_id: str) -> None:
-    """Carry on a cancelled or failed run behind its last recorded step."""
-    await DBOS.resume_workflow_async(run_id)
+    """Carry on a cancelled or failed run behind the last step that succeeded."""
+    failed = [step.number for step in await _steps(run_id) if step.error]
+    if failed:  # its error is recorded, so DBOS has to forget it first
+        await DBOS.rewind_workflow_async(run_id, start_step=failed[-1])
+    else:
+        await DBOS.resume_workflow_async(run_id)
 
 
 @DBOS.workflow(name="question")
@@ -129,26 +154,31 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
     """Run a step of the workflow; up to five attempts where the error may pass by itself."""
 
     async def attempt() -> T:
-        await _write_event("step", {"number": DBOS.step_id, "name": name})
-        return await function(*args)
+        now = datetime.now(UTC).isoformat()
+        await _write_event("step", {"number": DBOS.step_id, "name": name, "started_at": now})
+        try:
+            return await function(*args)
+        except Exception as error:
+            retryable = llm.is_retryable(error) or database.is_retryable(error)
+            raise StepError(f"{type(error).__name__}: {error}", retryable) from error
 
-    return await DBOS.run_step_async(
-        {
-            "name": name,
-            "retries_allowed": True,
-            "max_attempts": 5,
-            "interval_seconds": random.uniform(0.5, 1.0),  # jitter
-            "backoff_rate": 2,
-            "should_retry": lambda e: llm.is_retryable(e) or database.is_retryable(e),
-            "preemptible": True,
-        },
-        attempt,
-    )
+    options: StepOptions = {
+        "name": name,
+        "retries_allowed": True,
+        "max_attempts": 5,
+        "interval_seconds": random.uniform(0.5, 1.5),  # jitter
+        "backoff_rate": 2,
+        "should_retry": lambda error: isinstance(error, StepError) and error.retryable,
+        "preemptible": True,  # by `cancel_run`
+    }
+    try:
+        return await DBOS.run_step_async(options, attempt)
+    except dbos_error.DBOSMaxStepRetriesExceeded as error:
+        raise error.errors[-1] from None
 
 
 async def _write_event(kind: str, data: dict[str, Any]) -> None:
-    at = datetime.now(UTC).isoformat()
-    await DBOS.write_stream_async("events", {"type": kind, "data": {**data, "at": at}})
+    await DBOS.write_stream_async("events", {"type": kind, "data": data})
 
 
 async def _start(workflow: Callable[..., Any], argument: BaseModel, key: str | None) -> str:
@@ -169,14 +199,11 @@ async def _steps(run_id: str) -> list[Step]:
     with suppress(dbos_error.DBOSStreamTimeoutError):
         async for event in DBOS.read_stream_async(run_id, "events", timeout_seconds=0):
             if event["type"] == "step":
-                data = event["data"]
-                step = steps.setdefault(
-                    data["number"],
-                    Step(number=data["number"], name=data["name"], attempts=0, started_at=data["at"]),
-                )
-                step.attempts += 1
+                begun = Step(**event["data"], attempts=0)
+                steps.setdefault(begun.number, begun).attempts += 1
     for recorded in await DBOS.list_workflow_steps_async(run_id):
-        if step := steps.get(recorded["function_id"]):
+        step = steps.get(recorded["function_id"])
+        if step:
             step.finished_at = _time(recorded["completed_at_epoch_ms"])
             step.error = str(recorded["error"]) if recorded["error"] else None
     return list(steps.values())
