@@ -26,6 +26,7 @@ function makeProgram(catalogue: Catalogue, output: Output): Command {
     .argument("[directory]", "where the project goes; its last part is the project's name")
     .version(VERSION)
     .enablePositionalOptions()
+    .helpCommand("help [command]", "show this help, or that of a command")
     .exitOverride()
     .configureHelp({ helpWidth: output.columns })
     .configureOutput({
@@ -35,23 +36,19 @@ function makeProgram(catalogue: Catalogue, output: Output): Command {
     });
   for (const category of catalogue.categories) program.addOption(toolOption(category));
   program
-    .option("-y, --yes", "take the default for whatever is not given", false)
+    .option("-y, --yes", "take the default for whatever is not given")
     .option("--no-install", "do not install the dependencies")
     .option("--no-git", "make no repository and no first commit")
-    .option("--dry-run", "show files, dependencies and environment variables, and write nothing", false)
+    .option("--dry-run", "show files, dependencies and environment variables, and write nothing")
     .option("--json", "print one JSON document on stdout, everything else on stderr")
     .option("--verbose", "show what uv prints")
-    .action(
-      async (directory: string | undefined, options: Record<string, string> & { [flag: string]: boolean | string }) => {
-        const { create } = await import("./commands/create.ts");
-        const tools = Object.fromEntries(catalogue.categories.map(({ id }) => [id, options[id] as string | undefined]));
-        const { yes, install, git, dryRun } = options as unknown as Record<
-          "yes" | "install" | "git" | "dryRun",
-          boolean
-        >;
-        await create(directory, { yes, install, git, dryRun, tools }, catalogue, output);
-      },
-    );
+    .action(async (directory: string | undefined, options: Record<string, string | boolean | undefined>) => {
+      const { create } = await import("./commands/create.ts");
+      const tools = Object.fromEntries(catalogue.categories.map(({ id }) => [id, options[id] as string | undefined]));
+      const isOn = (flag: string) => options[flag] === true;
+      const flags = { yes: isOn("yes"), install: isOn("install"), git: isOn("git"), dryRun: isOn("dryRun"), tools };
+      await create(directory, flags, catalogue, output);
+    });
   program
     .command("list")
     .description("show the tools, each with when to choose it and when not")

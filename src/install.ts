@@ -4,7 +4,7 @@ import { execa } from "execa";
 import { Cancelled, EXIT, UserError } from "./errors.ts";
 import { pinUv } from "./fragments/pins.ts";
 import { findOnPath, findPython, installPythonHint, type Python } from "./machine.ts";
-import { setupSteps, uvInVenv } from "./steps.ts";
+import { changeDirectory, setupSteps, uvInVenv } from "./steps.ts";
 
 export interface Install {
   folder: string;
@@ -21,6 +21,7 @@ export async function install(project: Install): Promise<string | undefined> {
   const python = await findPython();
   if (python === undefined || "tooOld" in python) {
     throw failure(
+      project,
       "no-python",
       noPython(python?.tooOld),
       installPythonHint(),
@@ -41,10 +42,10 @@ async function bootstrapUv(project: Install, python: Python, steps: string[]): P
     const hint = /ensurepip|python3-venv/.test(venv.output)
       ? "This Python has no venv. On Debian and Ubuntu: sudo apt install python3-venv"
       : installPythonHint();
-    throw failure("venv", `${python.command} could not make .venv: ${tail(venv.output)}`, hint, steps);
+    throw failure(project, "venv", `${python.command} could not make .venv: ${tail(venv.output)}`, hint, steps);
   }
   const pip = await run(project, join(project.folder, uvInVenv("python")), ["-m", "pip", "install", "--quiet", "uv"]);
-  if (!pip.ok) throw failure("pip", `pip could not install uv: ${tail(pip.output)}`, "", steps.slice(1));
+  if (!pip.ok) throw failure(project, "pip", `pip could not install uv: ${tail(pip.output)}`, "", steps.slice(1));
 }
 
 async function sync(project: Install, uv: string, args: string[], steps: string[]): Promise<string | undefined> {
@@ -57,7 +58,7 @@ async function sync(project: Install, uv: string, args: string[], steps: string[
     if ((await run(project, uv, args)).ok) return PINNED;
     await writeFile(pyproject, original);
   }
-  throw failure("install", `uv could not install the dependencies:\n${tail(first.output)}`, "", steps);
+  throw failure(project, "install", `uv could not install the dependencies:\n${tail(first.output)}`, "", steps);
 }
 
 const OUT_OF_REACH =
@@ -88,8 +89,9 @@ function noPython(tooOld: string | undefined): string {
   return `The project is written, but it needs uv, or Python 3.11 or newer, to install: ${found}.`;
 }
 
-function failure(code: string, message: string, hint: string, steps: string[]): UserError {
-  const again = `To try again, in the project's folder:\n${steps.map((step) => `  ${step}`).join("\n")}`;
+function failure({ folder }: Install, code: string, message: string, hint: string, steps: string[]): UserError {
+  const commands = [...changeDirectory(folder, process.cwd()), ...steps].map((step) => `  ${step}`);
+  const again = `To try again:\n${commands.join("\n")}`;
   return new UserError({ code, message, hint: hint === "" ? again : `${hint}\n${again}`, exitCode: EXIT.failure });
 }
 

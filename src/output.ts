@@ -36,7 +36,8 @@ export function makeOutput({ json, verbose }: { json: boolean; verbose: boolean 
     error: (error) => {
       const { red, dim } = pc.createColors(hasColors(process.stderr));
       if (json) print({ ok: false, error: describe(error) });
-      if (error instanceof UserError) process.stderr.write(`${red("✖")} ${error.message} ${dim(error.hint)}\n`);
+      if (error instanceof UserError)
+        process.stderr.write(`${red("✖")} ${error.message}${gapIn(error)}${dim(error.hint)}\n`);
       else process.stderr.write(`${red("✖ A bug in create-ai-stack:")} ${stackOf(error)}\n${dim(BUG_HINT)}\n`);
     },
   };
@@ -62,6 +63,10 @@ function describe(error: unknown): Record<string, unknown> {
     return { code, message, value, hint };
   }
   return { code: "bug", message: String(error), hint: BUG_HINT };
+}
+
+function gapIn({ message, hint }: UserError): string {
+  return `${message}${hint}`.includes("\n") ? "\n" : " ";
 }
 
 function stackOf(error: unknown): string {

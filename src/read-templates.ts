@@ -12,6 +12,8 @@ export async function readTemplates(root: string): Promise<{ catalogue: Catalogu
   const files: TemplateFiles = { [BASE]: await readOwner(root, BASE, ["base.yaml"]) };
   const categories: Category[] = [];
   for (const id of (await subfolders(root)).filter((name) => name !== BASE)) {
+    // Each category becomes a flag, and commander changes the names of flags that have other characters.
+    if (!/^[a-z]+$/.test(id)) throw problem(`templates/${id}`, "a category's name has small letters only");
     const tools: Tool[] = [];
     for (const tool of await subfolders(join(root, id))) {
       const manifest = `${id}/${tool}/tool.yaml`;

@@ -35,7 +35,7 @@ export function pathFrom(cwd: string, path: string): string {
   return near.startsWith("-") ? `.${sep}${near}` : near;
 }
 
-function changeDirectory(path: string, cwd: string): string[] {
+export function changeDirectory(path: string, cwd: string): string[] {
   const near = pathFrom(cwd, path);
   return near === "." ? [] : [`cd ${quote(near)}`];
 }

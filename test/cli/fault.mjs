@@ -14,7 +14,8 @@ for (const name of ["mkdir", "writeFile", "rename", "rm", "rmdir"]) {
     if (FAULT.startsWith("SIG")) process.kill(process.pid, FAULT);
     // What cleans up must not fail, or nothing could.
     if (FAULT.startsWith("SIG") || name.startsWith("rm")) return original.call(fs, ...args);
-    const error = Object.assign(new Error(`${FAULT}: injected`), { code: FAULT, syscall: name });
+    const error = new Error(`${FAULT}: injected`);
+    if (FAULT !== "BUG") Object.assign(error, { code: FAULT, syscall: name });
     process.nextTick(args.at(-1), error);
   };
 }

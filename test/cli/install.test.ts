@@ -41,9 +41,15 @@ test("a failed install leaves the project, and tells the cause and the command t
   expect(exitCode).toBe(1);
   expect(stderr).toContain("https://***@index.example/simple");
   expect(stderr).not.toContain("secret");
-  expect(stderr).toContain("To try again");
-  expect(stderr).toContain("uv sync");
+  expect(stderr).toMatch(/To try again:\n {2}cd my-app\n {2}uv sync$/);
   expect(await readTree(project)).toHaveProperty(["ai-stack.json"]);
+});
+
+test("--verbose shows what uv prints, on stderr", async () => {
+  const uv = `echo "Resolved 9 packages"; ${LOCK}`;
+  const { stdout, stderr } = await create({ uv }, [...ARGS, "--verbose"]);
+  expect(stderr).toContain("Resolved 9 packages");
+  expect(stdout).not.toContain("Resolved");
 });
 
 test("a failed install with --json is one document", async () => {

@@ -99,6 +99,15 @@ describe.each(["new", "fill"])("a target of kind %s", (kind) => {
   });
 });
 
+test("what the user can do nothing about is reported as a bug, with its stack", async () => {
+  const cwd = await tempFolder();
+  const { exitCode, stderr } = await runWithFault("BUG", 1, cwd);
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(/A bug in create-ai-stack: Error: BUG: injected\n\s+at /);
+  expect(stderr).toContain("Please report it");
+  expect(await readdir(cwd)).toEqual([]);
+});
+
 test("undoing a fill that was cut off leaves alone what its owner has changed since", async () => {
   const cwd = await tempFolder();
   await mkdir(join(cwd, "my-app"));

@@ -1,6 +1,7 @@
-import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import fs from "fs-extra";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { readTemplates } from "../../src/read-templates.ts";
 import { FIXTURE } from "../fixtures.ts";
@@ -29,9 +30,10 @@ test.each([
   ["store/shelf/python/a.hbs", "{{#if name}}{{/if}}", "templates/store/shelf/python/a.hbs:1"],
   ["store/shelf/python/a.py", "x\r\n", "templates/store/shelf/python/a.py: has a carriage return"],
   ["store/shelf/python/a.bin", Buffer.from([0xff, 0xfe]), "templates/store/shelf/python/a.bin: is not UTF-8"],
+  ["my-store/category.yaml", "x", "templates/my-store: a category's name has small letters only"],
   ["base/base.yaml", "title: Base", "templates/base/base.yaml: title: unknown key"],
 ])("a mistake in %s is told with its place", async (path, content, message) => {
-  await writeFile(join(root, path), content);
+  await fs.outputFile(join(root, path), content);
   await expect(readTemplates(root)).rejects.toThrow(message);
 });
 
