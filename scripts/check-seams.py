@@ -37,7 +37,7 @@ def main(only: list[str]) -> int:
     # Two at a time: more would only compete for the package cache.
     with ThreadPoolExecutor(2) as pool:
         results = pool.map(lambda tool: problems_of(packages[tool], names[tool]), tools)
-        problems = [f"{tool}: {problem}" for tool, found in zip(tools, results) for problem in found]
+        problems = [f"{tool}: {problem}" for tool, found in zip(tools, results, strict=True) for problem in found]
     print("\n".join(problems) or f"{sum(len(names[tool]) for tool in tools)} names of {len(tools)} tools resolve")
     return 1 if problems else 0
 
@@ -64,8 +64,9 @@ def problems_of(packages: list[str], names: list[str]) -> list[str]:
     """Resolve the names in an environment that holds these packages alone."""
     requirements = [part for package in packages for part in ("--with", package)]
     command = ["uv", "run", "--quiet", "--isolated", "--no-project", *requirements, "python", __file__, "--resolve"]
+    environment = {**os.environ, **QUIET}
     run = subprocess.run(
-        command, input=json.dumps(names), capture_output=True, encoding="utf-8", env={**os.environ, **QUIET}
+        command, check=False, input=json.dumps(names), capture_output=True, encoding="utf-8", env=environment
     )
     if run.returncode:
         return [f"could not be checked: {run.stderr.strip()}"]
@@ -102,7 +103,7 @@ def find(path: str) -> Any:
 def fields_of(target: Any) -> set[str]:
     """Fields that a class declares but does not hold as attributes: models, dataclasses, typed dictionaries."""
     classes = target.__mro__ if inspect.isclass(target) else []
-    return {name for cls in classes for name in cls.__dict__.get("__annotations__", {}) if not hasattr(target, name)}
+    return {name for cls in classes for name in inspect.get_annotations(cls) if not hasattr(target, name)}
 
 
 def parameters_of(target: Any) -> set[str]:
