@@ -1,40 +1,41 @@
 """Who may call the server: holders of the API key or, without one, programs on this machine."""
 
 import hmac
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import urlsplit
-
-from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.settings import settings
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 OPEN_PATHS = {"/healthz", "/readyz"}
 
+Channel = Callable[..., Awaitable[Any]]
+
 
 class AccessMiddleware:
-    """Refuses requests without the API key. Where none is set, it refuses other hosts and origins:
-
-    a web page that the user visits can send requests to a local server, or point a host name of
-    its own at it, but it cannot forge the Host and Origin headers that its browser adds.
+    """ASGI middleware that asks for the API key. Where none is set, it refuses other hosts and origins: a web page that
+    the user visits can send requests to a local server, or point a host name of its own at it, but it cannot forge the
+    Host and Origin headers that its browser adds.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: Callable[[Any, Channel, Channel], Awaitable[None]]) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Channel, send: Channel) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            status, detail = check(Headers(scope=scope))
+            status, detail = check({name.decode(): value.decode("latin-1") for name, value in scope["headers"]})
             if status:
-                body = {"title": "Not allowed", "status": status, "detail": detail}
-                media_type = "application/problem+json"
-                await JSONResponse(body, status, media_type=media_type)(scope, receive, send)
+                body = json.dumps({"title": "Not allowed", "status": status, "detail": detail})
+                headers = [(b"content-type", b"application/problem+json"), (b"www-authenticate", b"Bearer")]
+                await send({"type": "http.response.start", "status": status, "headers": headers})
+                await send({"type": "http.response.body", "body": body.encode()})
                 return
         await self.app(scope, receive, send)
 
 
-def check(headers: Headers) -> tuple[int, str]:
+def check(headers: dict[str, str]) -> tuple[int, str]:
     """Status 0 where the request may pass."""
     if settings.api_key:
         given = headers.get("authorization", "").encode()

@@ -39,9 +39,7 @@ class Question(BaseModel):
 
 
 class RunStep(Protocol):
-    async def __call__(
-        self, name: str, function: Callable[..., Awaitable[T]], *args: Any
-    ) -> T: ...
+    async def __call__(self, name: str, function: Callable[..., Awaitable[T]], *args: Any) -> T: ...
 
 
 async def answer(question: Question, run_step: RunStep, on_text: llm.OnText) -> Answer:

@@ -22,15 +22,12 @@ def parse(source: str, content: bytes) -> str:
     suffix = PurePath(source).suffix.lower()
     if suffix not in SUFFIXES:
         raise UnreadableDocumentError(
-            f"{source}: {suffix or 'a file without a suffix'} is not supported, only "
-            + " and ".join(SUFFIXES)
+            f"{source}: {suffix or 'a file without a suffix'} is not supported, only " + " and ".join(SUFFIXES)
         )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnreadableDocumentError(
-            f"{source}: not UTF-8, the byte at {error.start} does not fit"
-        ) from error
+        raise UnreadableDocumentError(f"{source}: not UTF-8, the byte at {error.start} does not fit") from error
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
         raise UnreadableDocumentError(f"{source}: a binary file, not text")

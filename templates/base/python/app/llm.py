@@ -1,10 +1,11 @@
 """Completions: one call to a language model, with tools, streamed, and what it cost."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpx2
 import openai
@@ -66,15 +67,15 @@ class BrokenResponseError(Exception):
 async def complete(messages: Messages, tools: Tools, on_text: OnText) -> Completion:
     """Ask the configured model. `on_text` gets the answer's text in pieces, as it grows.
 
-    Raises `openai.APIError` when the call fails, `BrokenResponseError` when its answer is of no
-    use; `is_retryable` tells which are worth another attempt.
+    Raises `TimeoutError`, `openai.APIError` or `BrokenResponseError`; `is_retryable` tells which are worth a retry.
     """
     model = connect()
     started = time.monotonic()
-    with observability.llm_call(model.name, model.provider, messages) as call:
-        completion = await model.complete(messages, tools, on_text)
+    with observability.llm_call(model.name, model.provider, messages) as record:
+        async with asyncio.timeout(settings.llm_timeout_seconds):
+            completion = await model.complete(messages, tools, on_text)
         completion.seconds = time.monotonic() - started
-        call.record(completion)
+        record(completion)
     return completion
 
 
@@ -91,8 +92,7 @@ def is_retryable(error: BaseException) -> bool:
     """Rate limits, server errors, timeouts and broken answers; no other refusal by the server."""
     if isinstance(error, openai.APIStatusError):
         return error.status_code in (408, 409, 429) or error.status_code >= 500
-    passing = openai.APIConnectionError | httpx2.TransportError | BrokenResponseError
-    return isinstance(error, passing)
+    return isinstance(error, openai.APIError | httpx2.TransportError | TimeoutError | BrokenResponseError)
 
 
 class OpenAIModel:
@@ -103,7 +103,6 @@ class OpenAIModel:
         self.client = openai.AsyncOpenAI(
             api_key=settings.llm_api_key or "none",
             base_url=settings.llm_base_url or None,
-            timeout=settings.llm_timeout_seconds,
             max_retries=0,  # the workflow retries, so that each attempt shows
         )
         self.provider = self.client.base_url.host
@@ -120,7 +119,8 @@ class OpenAIModel:
             ) as stream:
                 async for event in stream:
                     if event.type == "content.delta":
-                        text = _text_so_far(event.parsed)
+                        draft = event.parsed if isinstance(event.parsed, dict) else {}
+                        text = str(draft.get("text") or "")
                         if len(text) - len(shown) >= PIECE:
                             await on_text(text[len(shown) :])
                             shown = text
@@ -146,26 +146,19 @@ class OpenAIModel:
         ]
         if not calls and choice.message.parsed is None:
             raise BrokenResponseError(f"{self.name} sent neither an answer nor a tool call")
-        usage = response.usage
-        tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-        return Completion(
-            model=response.model or self.name,
-            tool_calls=calls,
-            draft=None if calls else choice.message.parsed,
-            input_tokens=tokens[0],
-            output_tokens=tokens[1],
-            cost_usd=self._price(*tokens),
-        )
+        completion = Completion(model=response.model or self.name, tool_calls=calls)
+        if not calls:
+            completion.draft = choice.message.parsed
+        if response.usage:
+            completion.input_tokens = response.usage.prompt_tokens
+            completion.output_tokens = response.usage.completion_tokens
+            completion.cost_usd = self._price(completion)
+        return completion
 
-    def _price(self, input_tokens: int, output_tokens: int) -> float:
+    def _price(self, completion: Completion) -> float:
         """US dollars by the published price list; 0 for a model that is not on it."""
-        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+        usage = Usage(input_tokens=completion.input_tokens, output_tokens=completion.output_tokens)
         for provider in (str(self.client.base_url), None):
             with suppress(LookupError):
                 return float(calc_price(usage, self.name, provider_api_url=provider).total_price)
         return 0.0
-
-
-def _text_so_far(partial: Any) -> str:
-    text = partial.get("text") if isinstance(partial, dict) else None
-    return text if isinstance(text, str) else ""

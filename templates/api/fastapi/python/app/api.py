@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -36,6 +37,8 @@ DOCUMENT_BODY = {
 
 T = TypeVar("T")
 
+REFUSALS = (ingestion.UnreadableError, workflows.KeyReusedError, database.IndexMismatchError)
+
 routes = APIRouter()
 
 
@@ -45,14 +48,9 @@ def create_app(lifespan: Lifespan) -> FastAPI:
         lifespan=lifespan,
         max_body_size=settings.max_upload_bytes,
         telemetry={"exclude": lambda scope: scope["path"] in OPEN_PATHS},
-        exception_handlers={
-            RequestValidationError: _invalid,
-            ingestion.UnreadableError: _refused,
-            workflows.KeyReusedError: _refused,
-            database.IndexMismatchError: _refused,
-            StarletteHTTPException: _http_error,
-            Exception: _failure,
-        },
+        exception_handlers=dict.fromkeys(
+            (*REFUSALS, RequestValidationError, StarletteHTTPException, Exception), _as_problem
+        ),
     )
     app.include_router(routes)
     app.add_middleware(AccessMiddleware)
@@ -96,9 +94,7 @@ async def put_document(
 
 
 @routes.get("/documents")
-async def list_documents(
-    limit: Annotated[int, Query(ge=1, le=100)] = 50, after: str = ""
-) -> list[Document]:
+async def list_documents(limit: Annotated[int, Query(ge=1, le=100)] = 50, after: str = "") -> list[Document]:
     """By name; `after` is the last name of the page before."""
     return await database.list_documents(limit, after)
 
@@ -139,9 +135,7 @@ async def get_run(run_id: str, wait: Wait = 0) -> Run:
 
 
 @routes.get("/runs/{run_id}/events", response_class=EventSourceResponse)
-async def follow_run(
-    run_id: str, last_event_id: Annotated[int, Header(ge=0)] = 0
-) -> AsyncIterator[ServerSentEvent]:
+async def follow_run(run_id: str, last_event_id: Annotated[int, Header(ge=0)] = 0) -> AsyncIterator[ServerSentEvent]:
     """The events of a run, from behind `Last-Event-ID` on, until it ends."""
     _found(await workflows.get_run(run_id), "run", run_id)
     async for event in _follow(run_id, last_event_id):
@@ -185,30 +179,18 @@ def _found(value: T | None, what: str, key: object) -> T:
     return value
 
 
-def _problem(status: int, detail: str, **more: Any) -> JSONResponse:
-    body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
-    return JSONResponse(body, status, media_type="application/problem+json")
-
-
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, StarletteHTTPException)
-    return _problem(error.status_code, str(error.detail))
-
-
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    errors = [
-        {"field": ".".join(map(str, e["loc"])), "message": e["msg"], "limit": e.get("ctx")}
-        for e in error.errors()
-    ]
-    return _problem(422, f"{errors[0]['field']}: {errors[0]['message']}", errors=errors)
-
-
-async def _refused(_: Request, error: Exception) -> JSONResponse:
-    return _problem(422, str(error))
-
-
-async def _failure(_: Request, error: Exception) -> JSONResponse:
-    if database.is_retryable(error):
-        return _problem(503, "The database does not answer.")
-    return _problem(500, "The server failed; its log says why.")
+async def _as_problem(_: Request, error: Exception) -> JSONResponse:
+    problem: dict[str, Any] = {"status": 500, "detail": "The server failed; its log says why."}
+    if isinstance(error, RequestValidationError):
+        errors = [
+            {"field": ".".join(map(str, e["loc"])), "message": e["msg"], "limit": e.get("ctx")} for e in error.errors()
+        ]
+        problem = {"status": 422, "detail": f"{errors[0]['field']}: {errors[0]['message']}", "errors": errors}
+    elif isinstance(error, StarletteHTTPException):
+        problem = {"status": error.status_code, "detail": error.detail}
+    elif isinstance(error, REFUSALS):
+        problem = {"status": 422, "detail": str(error)}
+    elif database.is_retryable(error):
+        problem = {"status": 503, "detail": "The database does not answer."}
+    problem["title"] = HTTPStatus(problem["status"]).phrase
+    return JSONResponse(jsonable_encoder(problem), problem["status"], media_type="application/problem+json")

@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, LiteralString
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -24,6 +24,9 @@ from pydantic_settings import BaseSettings
 from app import embeddings, postgres_server
 from app.models import Chunk, Document, Hit
 from app.settings import FROM_ENVIRONMENT, ROOT, settings
+
+
+T = TypeVar("T")
 
 
 class DatabaseSettings(BaseSettings):
@@ -85,90 +88,62 @@ def is_retryable(error: BaseException) -> bool:
     return isinstance(error, psycopg.OperationalError | PoolTimeout)
 
 
-async def save_document(
-    document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[float]]
-) -> Document:
+async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[float]]) -> Document:
     """Store a document and its passages, all or nothing, in place of an older one of its source.
 
-    Content that is there already is kept as it is: the document that holds it is returned.
+    Content that is there already, under whatever source, stays there: its document is returned. Raises
+    `IndexMismatchError`.
     """
     async with _transaction() as connection:
-        await connection.execute("LOCK TABLE embedding_model IN SHARE ROW EXCLUSIVE MODE")
-        if stored := await find_document(document.content_hash):
+        # The same content can come in twice at once.
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [document.content_hash])
+        for stored in await _fetch(connection, Document, BY_CONTENT, [document.content_hash]):
+            await connection.execute("DELETE FROM documents WHERE id = %s AND id <> %s", [document.id, stored.id])
             return stored
-        if vectors and not await _same_model(connection, len(vectors[0])):
-            await _build_index(connection, len(vectors[0]))
-        await connection.execute(
-            """
-            INSERT INTO documents (id, source, content_hash, metadata, chunks)
-            VALUES (%s, %s, %s, %s, %s)
-            ON CONFLICT (id) DO UPDATE SET content_hash = excluded.content_hash,
-                metadata = excluded.metadata, chunks = excluded.chunks
-            """,
-            [
-                document.id,
-                document.source,
-                document.content_hash,
-                Jsonb(document.metadata),
-                len(chunks),
-            ],
-        )
+        await _use_model(connection, len(vectors[0]))
+        row = document.model_dump() | {"metadata": Jsonb(document.metadata), "chunks": len(chunks)}
+        await connection.execute(SAVE, row)
         await connection.execute("DELETE FROM chunks WHERE document_id = %s", [document.id])
         await connection.cursor().executemany(
-            "INSERT INTO chunks (document_id, position, heading, text, embedding)"
-            " VALUES (%s, %s, %s, %s, %s)",
-            [
-                (document.id, chunk.position, chunk.heading, chunk.text, Vector(vector))
-                for chunk, vector in zip(chunks, vectors, strict=True)
-            ],
+            "INSERT INTO chunks (document_id, position, heading, text, embedding) VALUES (%s, %s, %s, %s, %s)",
+            [(document.id, c.position, c.heading, c.text, Vector(v)) for c, v in zip(chunks, vectors, strict=True)],
         )
     return document.model_copy(update={"chunks": len(chunks)})
 
 
-async def search(
-    text: str, vector: list[float], filters: dict[str, str], limit: int = 8
-) -> list[Hit]:
+async def search(text: str, vector: list[float], filters: dict[str, str], limit: int = 8) -> list[Hit]:
     """The passages nearest in meaning and those that share words, fused by reciprocal rank.
 
     `filters` are pairs that a document's metadata must contain. Raises `IndexMismatchError`.
     """
     async with _transaction() as connection:
-        if not await _same_model(connection, len(vector)):
-            return []  # nothing is stored yet
+        if not await _stored_model(connection, len(vector)):
+            return []  # no document either
         query = SEARCH.format(dimensions=sql.Literal(len(vector)))
-        values = {
-            "text": text,
-            "vector": HalfVector(vector),
-            "filters": Jsonb(filters),
-            "limit": limit,
-        }
-        return await _hits(connection, query, values)
+        values = {"text": text, "vector": HalfVector(vector), "filters": Jsonb(filters), "limit": limit}
+        return await _fetch(connection, Hit, query, values)
 
 
-async def read_passages(
-    source: str, position: int, filters: dict[str, str], limit: int = 4
-) -> list[Hit]:
+async def read_passages(source: str, position: int, filters: dict[str, str], limit: int = 4) -> list[Hit]:
+    """The passages of a document from `position` on."""
     async with _transaction() as connection:
-        values = {"source": source, "position": position, "filters": Jsonb(filters), "limit": limit}
-        return await _hits(connection, READ, values)
+        return await _fetch(connection, Hit, READ, [source, position, Jsonb(filters), limit])
 
 
 async def find_document(content_hash: str) -> Document | None:
-    return await _document("content_hash = %s", content_hash)
+    async with _transaction() as connection:
+        return next(iter(await _fetch(connection, Document, BY_CONTENT, [content_hash])), None)
 
 
 async def get_document(document_id: UUID) -> Document | None:
-    return await _document("id = %s", document_id)
+    async with _transaction() as connection:
+        return next(iter(await _fetch(connection, Document, BY_ID, [document_id])), None)
 
 
 async def list_documents(limit: int, after: str = "") -> list[Document]:
     """By source; `after` is the last source of the page before."""
     async with _transaction() as connection:
-        cursor = connection.cursor(row_factory=class_row(Document))
-        await cursor.execute(
-            "SELECT * FROM documents WHERE source > %s ORDER BY source LIMIT %s", [after, limit]
-        )
-        return await cursor.fetchall()
+        return await _fetch(connection, Document, BY_SOURCE, [after, limit])
 
 
 async def delete_document(document_id: UUID) -> bool:
@@ -183,18 +158,27 @@ async def reindex(embed: Callable[[list[str]], Awaitable[list[list[float]]]]) ->
         await connection.execute("LOCK TABLE chunks, embedding_model")
         await connection.execute("DELETE FROM embedding_model")
         await connection.execute("DROP INDEX IF EXISTS chunks_embedding")
-        vectors: list[list[float]] = []
-        chunks = await connection.execute("SELECT document_id, position, text FROM chunks")
-        while rows := await chunks.fetchmany(256):
-            vectors = await embed([text for _, _, text in rows])
+        chunks = await (await connection.execute("SELECT text, document_id, position FROM chunks")).fetchall()
+        for start in range(0, len(chunks), 256):
+            batch = chunks[start : start + 256]
+            vectors = await embed([chunk[0] for chunk in batch])
             await connection.cursor().executemany(
                 "UPDATE chunks SET embedding = %s WHERE document_id = %s AND position = %s",
-                [(Vector(v), row[0], row[1]) for v, row in zip(vectors, rows, strict=True)],
+                [(Vector(vector), *chunk[1:]) for vector, chunk in zip(vectors, batch, strict=True)],
             )
-        if vectors:
-            await _build_index(connection, len(vectors[0]))
+        if chunks:
+            await _use_model(connection, len(vectors[0]))
 
 
+BY_CONTENT = sql.SQL("SELECT * FROM documents WHERE content_hash = %s")
+BY_ID = sql.SQL("SELECT * FROM documents WHERE id = %s")
+BY_SOURCE = sql.SQL("SELECT * FROM documents WHERE source > %s ORDER BY source LIMIT %s")
+SAVE = """
+    INSERT INTO documents (id, source, content_hash, metadata, chunks)
+    VALUES (%(id)s, %(source)s, %(content_hash)s, %(metadata)s, %(chunks)s)
+    ON CONFLICT (id) DO UPDATE SET content_hash = excluded.content_hash,
+        metadata = excluded.metadata, chunks = excluded.chunks
+"""
 SEARCH = sql.SQL(
     """
     WITH semantic AS (
@@ -228,8 +212,7 @@ READ = sql.SQL(
     """
     SELECT document_id, source, position, heading, text, 0.0 AS score
     FROM chunks JOIN documents ON documents.id = document_id
-    WHERE source = %(source)s AND position >= %(position)s AND metadata @> %(filters)s
-    ORDER BY position LIMIT %(limit)s
+    WHERE source = %s AND position >= %s AND metadata @> %s ORDER BY position LIMIT %s
     """
 )
 
@@ -248,42 +231,33 @@ async def _transaction() -> AsyncIterator[psycopg.AsyncConnection]:
         yield connection
 
 
-async def _hits(
-    connection: psycopg.AsyncConnection, query: sql.SQL | sql.Composed, values: dict[str, Any]
-) -> list[Hit]:
-    cursor = connection.cursor(row_factory=class_row(Hit))
+async def _fetch(
+    connection: psycopg.AsyncConnection, row: type[T], query: sql.SQL | sql.Composed, values: Any
+) -> list[T]:
+    cursor = connection.cursor(row_factory=class_row(row))
     await cursor.execute(query, values)
     return await cursor.fetchall()
 
 
-async def _document(condition: LiteralString, value: Any) -> Document | None:
-    async with _transaction() as connection:
-        cursor = connection.cursor(row_factory=class_row(Document))
-        await cursor.execute(sql.SQL("SELECT * FROM documents WHERE " + condition), [value])
-        return await cursor.fetchone()
-
-
-async def _same_model(connection: psycopg.AsyncConnection, dimensions: int) -> bool:
+async def _stored_model(connection: psycopg.AsyncConnection, dimensions: int) -> bool:
     """False where no vector is stored yet. Raises when those stored are of another model."""
     wanted = (embeddings.model_name(), dimensions)
-    found = await connection.execute("SELECT name, dimensions FROM embedding_model")
-    stored = await found.fetchone()
+    stored = await (await connection.execute("SELECT name, dimensions FROM embedding_model")).fetchone()
     if stored and stored != wanted:
         raise IndexMismatchError(
-            f"The documents are indexed with {stored[0]} ({stored[1]} dimensions), but the"
-            f" embedding model now is {wanted[0]} ({wanted[1]} dimensions)."
-            " Set EMBEDDING_MODEL back, or run `reindex` to compute their vectors anew."
+            f"The documents are indexed with {stored[0]} ({stored[1]} dimensions), but the embedding model now is"
+            f" {wanted[0]} ({wanted[1]} dimensions). Set EMBEDDING_MODEL back, or run `reindex` to compute them anew."
         )
     return stored is not None
 
 
-async def _build_index(connection: psycopg.AsyncConnection, dimensions: int) -> None:
-    await connection.execute(
-        "INSERT INTO embedding_model (name, dimensions) VALUES (%s, %s)",
-        [embeddings.model_name(), dimensions],
-    )
-    create = sql.SQL(
-        "CREATE INDEX chunks_embedding ON chunks USING hnsw"
-        " ((embedding::halfvec({})) halfvec_cosine_ops)"
-    )
-    await connection.execute(create.format(sql.Literal(dimensions)))
+async def _use_model(connection: psycopg.AsyncConnection, dimensions: int) -> None:
+    """The first vectors decide on the model, and the index is made for their size."""
+    if await _stored_model(connection, dimensions):
+        return
+    await connection.execute("LOCK TABLE embedding_model")  # others may be the first at the same time
+    if not await _stored_model(connection, dimensions):
+        row = [embeddings.model_name(), dimensions]
+        await connection.execute("INSERT INTO embedding_model (name, dimensions) VALUES (%s, %s)", row)
+        index = "CREATE INDEX chunks_embedding ON chunks USING hnsw ((embedding::halfvec({})) halfvec_cosine_ops)"
+        await connection.execute(sql.SQL(index).format(sql.Literal(dimensions)))

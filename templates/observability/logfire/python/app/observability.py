@@ -1,12 +1,12 @@
 """Traces, by Pydantic Logfire. Without LOGFIRE_TOKEN nothing leaves this machine.
 
-The API and the workflow engine make OpenTelemetry spans of their own, which Logfire collects once it
-is configured; this module adds the calls to language models.
+The API and the workflow engine make OpenTelemetry spans of their own, which Logfire collects once it is configured;
+this module adds the calls to language models.
 """
 
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,44 +49,35 @@ async def lifespan() -> AsyncIterator[None]:
         logfire.shutdown()
 
 
-class LLMCall:
-    """The span of one call to a language model, named by OpenTelemetry's GenAI conventions."""
-
-    def __init__(self, span: logfire.LogfireSpan) -> None:
-        self.span = span
-
-    def record(self, completion: "Completion") -> None:
-        if completion.draft:
-            parts = [{"type": "text", "content": completion.draft.text}]
-        else:
-            parts = [
-                {"type": "tool_call", "id": call["id"], **dict(call["function"].items())}
-                for call in completion.tool_calls
-            ]
-        self.span.set_attributes(
-            {
-                "gen_ai.response.model": completion.model,
-                "gen_ai.usage.input_tokens": completion.input_tokens,
-                "gen_ai.usage.output_tokens": completion.output_tokens,
-                "gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": parts}]),
-                "operation.cost": completion.cost_usd,
-            }
-        )
-
-
 @contextmanager
-def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[LLMCall]:
-    parts = [
-        {"role": message["role"], "parts": [{"type": "text", "content": message.get("content")}]}
-        for message in messages
-    ]
+def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[Callable[["Completion"], None]]:
+    """The span of a call to a model, by OpenTelemetry's GenAI conventions. Call what it gives with the completion."""
+    sent = [{"role": message["role"], "parts": [_text(message.get("content"))]} for message in messages]
     with logfire.span("chat {model}", _span_name=f"chat {model}", model=model) as span:
         span.set_attributes(
             {
                 "gen_ai.operation.name": "chat",
                 "gen_ai.provider.name": provider,
                 "gen_ai.request.model": model,
-                "gen_ai.input.messages": json.dumps(parts),
+                "gen_ai.input.messages": json.dumps(sent),
             }
         )
-        yield LLMCall(span)
+
+        def record(completion: "Completion") -> None:
+            parts = [{"type": "tool_call", "id": c["id"], **dict(c["function"].items())} for c in completion.tool_calls]
+            parts += [_text(completion.draft.text)] if completion.draft else []
+            span.set_attributes(
+                {
+                    "gen_ai.response.model": completion.model,
+                    "gen_ai.usage.input_tokens": completion.input_tokens,
+                    "gen_ai.usage.output_tokens": completion.output_tokens,
+                    "gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": parts}]),
+                    "operation.cost": completion.cost_usd,
+                }
+            )
+
+        yield record
+
+
+def _text(content: str | None) -> dict[str, Any]:
+    return {"type": "text", "content": content}

@@ -47,14 +47,11 @@ class KeyReusedError(Exception):
 
 
 class StepError(Exception):
-    """Why a step failed. (The errors themselves cannot all be recorded: some do not pickle.)"""
+    """Why a step failed, in words: not every error can be recorded as it is."""
 
-    def __init__(self, message: str, retryable: bool) -> None:
-        super().__init__(message, retryable)
-        self.retryable = retryable
 
-    def __str__(self) -> str:
-        return str(self.args[0])
+class PassingStepError(StepError):
+    """One that may pass by itself."""
 
 
 @asynccontextmanager
@@ -72,7 +69,7 @@ async def lifespan() -> AsyncIterator[None]:
         DBOS(config=config)
         DBOS.launch()
         await DBOS.register_queue_async("runs", worker_concurrency=8, polling_interval_sec=0.1)
-        adoption = asyncio.create_task(executors.adopt_orphans(database.url()))
+        adoption = asyncio.create_task(executors.adopt_orphans(database.url(), executor_id))
         try:
             yield
         finally:
@@ -117,9 +114,7 @@ async def events(run_id: str, after: int = 0) -> AsyncIterator[Event]:
     """What happens in a run, from any process, until it ends. A new attempt at a step shows."""
     with suppress(dbos_error.DBOSNonExistentWorkflowError):
         # The end of a run is seen by polling alone.
-        async for value in DBOS.read_stream_async(
-            run_id, "events", offset=after, polling_interval_sec=0.1
-        ):
+        async for value in DBOS.read_stream_async(run_id, "events", offset=after, polling_interval_sec=0.1):
             after += 1
             yield Event(number=after, **value)
 
@@ -129,12 +124,13 @@ async def cancel_run(run_id: str) -> None:
 
 
 async def resume_run(run_id: str) -> None:
-    """Carry on a cancelled or failed run behind the last step that succeeded."""
-    failed = [step.number for step in await _steps(run_id) if step.error]
-    if failed:  # its error is recorded, so DBOS has to forget it first
-        await DBOS.rewind_workflow_async(run_id, start_step=failed[-1])
-    else:
-        await DBOS.resume_workflow_async(run_id)
+    """Carry on a cancelled or failed run behind the last step that succeeded; leave any other as it is."""
+    run = await get_run(run_id)
+    failed = [step.number for step in run.steps if step.error] if run else []
+    if run and run.status == "failed" and failed:  # its error is recorded, so DBOS has to forget it first
+        await DBOS.rewind_workflow_async(run_id, start_step=failed[-1], queue_name="runs")
+    elif run and run.status in ("failed", "cancelled"):
+        await DBOS.resume_workflow_async(run_id, queue_name="runs")
 
 
 @DBOS.workflow(name="question")
@@ -159,8 +155,9 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
         try:
             return await function(*args)
         except Exception as error:
-            retryable = llm.is_retryable(error) or database.is_retryable(error)
-            raise StepError(f"{type(error).__name__}: {error}", retryable) from error
+            passes = llm.is_retryable(error) or database.is_retryable(error)
+            kind = PassingStepError if passes else StepError
+            raise kind(f"{type(error).__name__}: {error}") from error
 
     options: StepOptions = {
         "name": name,
@@ -168,7 +165,7 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
         "max_attempts": 5,
         "interval_seconds": random.uniform(0.5, 1.5),  # jitter
         "backoff_rate": 2,
-        "should_retry": lambda error: isinstance(error, StepError) and error.retryable,
+        "should_retry": lambda error: isinstance(error, PassingStepError),
         "preemptible": True,  # by `cancel_run`
     }
     try:
