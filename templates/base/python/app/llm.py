@@ -17,6 +17,7 @@ from openai.types.chat import (
     ParsedChatCompletion,
 )
 from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import from_json
 
 from app import observability
 from app.settings import settings
@@ -119,8 +120,9 @@ class OpenAIModel:
             ) as stream:
                 async for event in stream:
                     if event.type == "content.delta":
-                        draft = event.parsed if isinstance(event.parsed, dict) else {}
-                        text = str(draft.get("text") or "")
+                        # Not `event.parsed`: it leaves out a string that has not ended.
+                        draft = from_json(event.snapshot, allow_partial="trailing-strings")
+                        text = str(draft.get("text") or "") if isinstance(draft, dict) else ""
                         if len(text) - len(shown) >= PIECE:
                             await on_text(text[len(shown) :])
                             shown = text
