@@ -1,5 +1,6 @@
 """Settings that every stack has. Each seam declares its own beside itself, in the same way."""
 
+import os
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
@@ -7,7 +8,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 FROM_ENVIRONMENT = SettingsConfigDict(
-    env_file=ROOT / ".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"
+    env_file=os.environ.get("ENV_FILE", ROOT / ".env"),
+    env_file_encoding="utf-8",
+    env_ignore_empty=True,
+    extra="ignore",
 )
 
 

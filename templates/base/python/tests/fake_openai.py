@@ -1,0 +1,75 @@
+"""A server that speaks OpenAI's chat completions, for tests: streamed, with tool calls and usage."""
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+MODEL = "gpt-4o-mini"
+
+Reply = int | Iterable[str]
+"""The status of an error, or the pieces of a stream. The last of these is empty, or else the connection breaks."""
+
+
+class FakeOpenAI(ThreadingHTTPServer):
+    def __init__(self, reply: Callable[[list[dict[str, Any]]], Reply]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.reply = reply  # to the messages of a request
+        self.requests: list[dict[str, Any]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+
+@contextmanager
+def serve(reply: Callable[[list[dict[str, Any]]], Reply]) -> Iterator[FakeOpenAI]:
+    with FakeOpenAI(reply) as server:
+        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def tool_call(name: str, **arguments: object) -> list[str]:
+    call: dict[str, Any] = {"index": 0, "id": f"call_{name}", "type": "function", "function": {"name": name}}
+    rest = [{"tool_calls": [{"index": 0, "function": {"arguments": part}}]} for part in _cut(json.dumps(arguments))]
+    return _stream([{"tool_calls": [call]}, *rest], "tool_calls")
+
+
+def draft(text: str, *quotes: tuple[int, str]) -> list[str]:
+    cited = [{"passage": passage, "quote": quote} for passage, quote in quotes]
+    return content(json.dumps({"answered": bool(quotes), "text": text, "quotes": cited}))
+
+
+def content(text: str, finish: str = "stop") -> list[str]:
+    return _stream([{"content": part} for part in _cut(text)], finish)
+
+
+def _stream(deltas: list[dict[str, Any]], finish: str) -> list[str]:
+    chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    chunks.append({"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}})
+    head = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
+    return [*(f"data: {json.dumps(head | chunk)}\n\n" for chunk in chunks), "data: [DONE]\n\n", ""]
+
+
+def _cut(text: str) -> list[str]:
+    return [text[start : start + 7] for start in range(0, len(text), 7)]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FakeOpenAI
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append(request)
+        reply = self.server.reply(request["messages"])
+        status, pieces = (reply, ['{"error": {"message": "as told"}}', ""]) if isinstance(reply, int) else (200, reply)
+        self.send_response_only(status)
+        self.send_header("Content-Type", "text/event-stream" if status == 200 else "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with suppress(ConnectionError):  # the client has gone
+            for piece in pieces:
+                self.wfile.write(f"{len(piece.encode()):x}\r\n{piece}\r\n".encode())
