@@ -147,7 +147,7 @@ def _serve(host: str, reload: bool) -> None:
         host=host,
         port=settings.port,
         reload=reload,
-        reload_dirs=[str(ROOT / "app")],
+        reload_dirs=[str(ROOT / "app")] if reload else None,
         loop="asyncio:SelectorEventLoop",  # on Windows, psycopg needs this one
         timeout_graceful_shutdown=5,
         log_level="warning",

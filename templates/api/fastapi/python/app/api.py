@@ -47,7 +47,7 @@ def create_app(lifespan: Lifespan) -> FastAPI:
         title="Answers from documents",
         lifespan=lifespan,
         max_body_size=settings.max_upload_bytes,
-        telemetry={"exclude": lambda scope: scope["path"] in OPEN_PATHS},
+        telemetry={"exclude": lambda scope: scope["path"] in OPEN_PATHS, "operation_spans": False},
         exception_handlers=dict.fromkeys(
             (*REFUSALS, RequestValidationError, StarletteHTTPException, Exception), _as_problem
         ),
