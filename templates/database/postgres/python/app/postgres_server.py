@@ -47,7 +47,7 @@ def serve(directory: Path) -> Iterator[str]:
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     command = [sys.executable, "-P", "-X", "utf8", str(Path(__file__).resolve())]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     with subprocess.Popen(
         command, cwd=directory, env=environment, start_new_session=True, creationflags=NO_WINDOW, encoding="utf-8",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -129,7 +129,8 @@ def create() -> None:
 
 
 def run(program: str, *arguments: str, data: Path = DATA, **variables: str) -> int:
-    environment = {**os.environ, "PGDATA": str(data), **variables}
+    # The keeper itself has the user's locale: without it, Python 3.11 cannot read the paths of an environment.
+    environment = {**os.environ, "LC_ALL": "C", "PGDATA": str(data), **variables}
     with LOG.open("a") as log:
         command = [*unprivileged(data), str(BINARIES / program), *arguments]
         return subprocess.call(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
