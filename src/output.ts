@@ -25,7 +25,7 @@ export function makeOutput({ json, verbose }: { json: boolean; verbose: boolean 
     json,
     verbose,
     colors,
-    columns: Math.min(stream.columns ?? 80, 100),
+    columns: Math.min(stream.columns || 80, 100),
     say,
     progress: (label, work) => {
       if (isAnimated(stream) && !verbose) return animate(stream, label, work);
@@ -94,7 +94,7 @@ async function animate<T>(stream: NodeJS.WriteStream, label: string, work: () =>
   const start = Date.now();
   const draw = () => {
     const line = `${label} … ${Math.round((Date.now() - start) / 1000)} s`;
-    stream.write(`\r\u001b[K${line.slice(0, (stream.columns ?? 80) - 1)}`);
+    stream.write(`\r\u001b[K${line.slice(0, (stream.columns || 80) - 1)}`);
   };
   const timer = setInterval(draw, 1000);
   draw();

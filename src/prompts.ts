@@ -1,8 +1,10 @@
-import { cancel, intro, note, select, text } from "@clack/prompts";
+import { intro, note, select, text } from "@clack/prompts";
 import { Cancelled, UserError } from "./errors.ts";
 import type { Category } from "./tool.ts";
 
 export function begin(version: string): void {
+  // Some terminals do not say their size, and then every character would stand on a line of its own.
+  process.stdout.columns ||= 80;
   intro(`create-ai-stack ${version}`);
 }
 
@@ -38,7 +40,6 @@ export function summarize(lines: string[]): void {
 
 function orCancel(answer: string | symbol): string {
   if (typeof answer === "string") return answer;
-  cancel("Cancelled. Nothing was created.");
   throw new Cancelled();
 }
 

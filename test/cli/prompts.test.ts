@@ -70,11 +70,23 @@ test.each(cancels)("cancelled at “$question”: exit 130, nothing left (case $
   expect(await readTree(cwd)).toEqual({});
 });
 
+test("a signal at a prompt is a cancel too", async () => {
+  const cwd = await tempFolder();
+  const { exitCode } = await converse([[DIRECTORY, "SIGTERM"]], { cwd });
+  expect(exitCode).toBe(130);
+  expect(await readTree(cwd)).toEqual({});
+});
+
 test("a terminal of 30 columns is enough", async () => {
   const cwd = await tempFolder();
   const steps = QUESTIONS.map((question): Step => [question.slice(0, 12), ENTER]);
   const { exitCode, left } = await converse(steps, { cwd, columns: 30, args: ["--no-install", "--no-git"] });
   expect([exitCode, left]).toEqual([0, []]);
+});
+
+test("a terminal that does not say its size counts as one of 80 columns", async () => {
+  const { screen } = await converse([[DIRECTORY, CTRL_C]], { cwd: await tempFolder(), columns: 0 });
+  expect(screen).toContain(DIRECTORY);
 });
 
 test("NO_COLOR and CI hold in a terminal too", async () => {

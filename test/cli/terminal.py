@@ -1,6 +1,6 @@
 """Runs a command in a pseudo-terminal, types when it sees what it waits for, and prints the outcome as JSON.
 
-usage: terminal.py COLUMNS STEPS COMMAND...    where STEPS is JSON: [[text to wait for, keys to type], ...]
+usage: terminal.py COLUMNS STEPS COMMAND...    where STEPS is JSON: [[text to wait for, keys to type or SIGTERM], ...]
 """
 
 import fcntl
@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import select
+import signal
 import struct
 import sys
 import termios
@@ -26,7 +27,11 @@ def main() -> None:
     while time.monotonic() < DEADLINE:
         if steps and steps[0][0] in screen[seen:]:
             seen = len(screen)
-            os.write(terminal, steps.pop(0)[1].encode())
+            keys = steps.pop(0)[1]
+            if keys == "SIGTERM":
+                os.kill(pid, signal.SIGTERM)
+            else:
+                os.write(terminal, keys.encode())
         if not select.select([terminal], [], [], 0.1)[0]:
             continue
         try:
