@@ -17,15 +17,8 @@ const { catalogue, files } = await readTemplates(resolve(values.templates));
 const bundle = await rolldown({
   input: { cli: join(root, "src/cli.ts") },
   platform: "node",
-  resolve: {
-    alias: {
-      // The package's main file registers a loader for require(), and the compiler wants source maps if it can get them.
-      handlebars: join(root, "node_modules/handlebars/dist/cjs/handlebars.js"),
-      "source-map": false,
-    },
-  },
   transform: { define: { VERSION: JSON.stringify(version) } },
-  plugins: [compiled({ catalogue, files })],
+  plugins: [compiled({ catalogue: asJson(catalogue), files: asCode(files) })],
 });
 const { output } = await bundle.write({ dir: out, format: "esm", minify: true, chunkFileNames: "[name].js" });
 await writeFile(join(out, "THIRD-PARTY-LICENSES"), await licences(output));
@@ -43,7 +36,7 @@ async function readTemplates(/** @type {string} */ templates) {
   await reader.write({ file, format: "esm" });
   try {
     const module = await import(pathToFileURL(file).href);
-    return await module.readTemplates(templates);
+    return await module.readTemplates(templates, module.precompileTemplate);
   } catch (error) {
     if (!(error instanceof Error && "hint" in error)) throw error;
     console.error(`${error.message}\n${error.hint}`);
@@ -55,7 +48,7 @@ async function readTemplates(/** @type {string} */ templates) {
 
 /**
  * `import "compiled:name"` for each module.
- * @param {Record<string, unknown>} modules
+ * @param {Record<string, string>} modules
  * @returns {import("rolldown").Plugin}
  */
 function compiled(modules) {
@@ -63,12 +56,25 @@ function compiled(modules) {
   return {
     name: "compiled",
     resolveId: (id) => (id.startsWith(prefix) ? { id: `\0${id}` } : null),
-    load: (id) => {
-      const name = id.startsWith(`\0${prefix}`) ? id.slice(prefix.length + 1) : undefined;
-      // JSON.parse of a string starts faster than the same object as code.
-      return name && `export default JSON.parse(${JSON.stringify(JSON.stringify(modules[name]))});`;
-    },
+    load: (id) => (id.startsWith(`\0${prefix}`) ? modules[id.slice(prefix.length + 1)] : null),
   };
+}
+
+function asJson(/** @type {unknown} */ value) {
+  // JSON.parse of a string starts faster than the same object as code.
+  return `export default JSON.parse(${JSON.stringify(JSON.stringify(value))});`;
+}
+
+/** @param {Record<string, { templates: Record<string, string> }>} files */
+function asCode(files) {
+  const owners = Object.entries(files).map(([owner, { templates, ...texts }]) => {
+    const functions = Object.entries(templates).map(([path, code]) => `${JSON.stringify(path)}: template(${code})`);
+    const text = JSON.stringify(JSON.stringify(texts));
+    return `${JSON.stringify(owner)}: { ...JSON.parse(${text}), templates: { ${functions.join(", ")} } }`;
+  });
+  return `import handlebars from "handlebars/runtime.js";
+const { template } = handlebars;
+export default { ${owners.join(",\n")} };`;
 }
 
 /** @param {import("rolldown").RolldownOutput["output"]} chunks */

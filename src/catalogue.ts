@@ -1,3 +1,4 @@
+import type { TemplateData } from "./template.ts";
 import type { Category, Part, Tool } from "./tool.ts";
 
 /** What can be chosen: small, loaded by every command. */
@@ -7,16 +8,18 @@ export interface Catalogue {
 }
 
 /** What an owner (the base, or a tool) brings along besides its manifest. */
-export interface OwnedFiles {
+export interface OwnedFiles<Template> {
   /** The owner's section of the README; the base has none. */
   section: string;
   constraints: string;
-  /** Path in the project → content; paths that end in `.hbs` are templates. */
+  /** Path in the project → content. */
   files: Record<string, string>;
+  /** Path in the project → what renders its content. */
+  templates: Record<string, Template>;
 }
 
 /** Owner → its files, an owner being `base` or `<category>/<tool>`. Large, loaded only to create a project. */
-export type TemplateFiles = Record<string, OwnedFiles>;
+export type TemplateFiles<Template = (data: TemplateData) => string> = Record<string, OwnedFiles<Template>>;
 
 export const BASE = "base";
 

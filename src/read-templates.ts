@@ -7,9 +7,12 @@ import { lintTemplate } from "./template.ts";
 import { type Category, checkBase, checkCategory, checkTool, type Tool } from "./tool.ts";
 
 /** Reads and checks a folder of templates. Only the build and the tests do this: the CLI has the result compiled in. */
-export async function readTemplates(root: string): Promise<{ catalogue: Catalogue; files: TemplateFiles }> {
+export async function readTemplates<Template>(
+  root: string,
+  compile: (source: string) => Template,
+): Promise<{ catalogue: Catalogue; files: TemplateFiles<Template> }> {
   const base = checkBase(await readYaml(root, "base/base.yaml"), "templates/base/base.yaml");
-  const files: TemplateFiles = { [BASE]: await readOwner(root, BASE, ["base.yaml"]) };
+  const files: TemplateFiles<Template> = { [BASE]: await readOwner(root, BASE, ["base.yaml"], compile) };
   const categories: Category[] = [];
   for (const id of (await subfolders(root)).filter((name) => name !== BASE)) {
     // Each category becomes a flag, and commander changes the names of flags that have other characters.
@@ -18,7 +21,7 @@ export async function readTemplates(root: string): Promise<{ catalogue: Catalogu
     for (const tool of await subfolders(join(root, id))) {
       const manifest = `${id}/${tool}/tool.yaml`;
       tools.push(checkTool(await readYaml(root, manifest), `templates/${manifest}`, id, tool));
-      files[`${id}/${tool}`] = await readOwner(root, `${id}/${tool}`, ["tool.yaml", "README.md"]);
+      files[`${id}/${tool}`] = await readOwner(root, `${id}/${tool}`, ["tool.yaml", "README.md"], compile);
     }
     const file = `${id}/category.yaml`;
     categories.push(checkCategory(await readYaml(root, file), `templates/${file}`, id, tools));
@@ -38,34 +41,40 @@ function rank(category: Category, tool: Tool): number {
 }
 
 const LANGUAGE = "python/";
+const TEMPLATE = ".hbs";
 const OPTIONAL = ["constraints.txt"];
 // Left behind by running the Python under templates/ in place.
 const DEBRIS = /^(?:__pycache__|\..*_cache|\.venv|\.DS_Store|node_modules)$/;
 
-async function readOwner(root: string, owner: string, required: string[]): Promise<OwnedFiles> {
-  const contents: Record<string, string> = {};
-  const unexpected: string[] = [];
-  for (const path of await walk(join(root, owner), "")) {
-    if (path.startsWith(LANGUAGE)) {
-      contents[path.slice(LANGUAGE.length)] = await readText(root, `${owner}/${path}`);
-    } else if (![...required, ...OPTIONAL].includes(path)) {
-      unexpected.push(path);
-    }
-  }
-  if (unexpected.length > 0) {
-    throw problem(
-      `templates/${owner}/${unexpected[0]}`,
-      `unexpected file; known are ${[...required, ...OPTIONAL].join(", ")} and ${LANGUAGE}**`,
-    );
-  }
-  for (const [path, content] of Object.entries(contents)) {
-    if (path.endsWith(".hbs")) lintTemplate(content, `templates/${owner}/${LANGUAGE}${path}`);
-  }
-  return {
+async function readOwner<Template>(
+  root: string,
+  owner: string,
+  required: string[],
+  compile: (source: string) => Template,
+): Promise<OwnedFiles<Template>> {
+  const owned: OwnedFiles<Template> = {
     section: required.includes("README.md") ? await readText(root, `${owner}/README.md`) : "",
     constraints: await readText(root, `${owner}/constraints.txt`, ""),
-    files: contents,
+    files: {},
+    templates: {},
   };
+  const known = [...required, ...OPTIONAL];
+  for (const path of await walk(join(root, owner), "")) {
+    const place = `templates/${owner}/${path}`;
+    if (known.includes(path)) continue;
+    if (!path.startsWith(LANGUAGE)) {
+      throw problem(place, `unexpected file; known are ${known.join(", ")} and ${LANGUAGE}**`);
+    }
+    const content = await readText(root, `${owner}/${path}`);
+    const target = path.slice(LANGUAGE.length);
+    if (target.endsWith(TEMPLATE)) {
+      lintTemplate(content, place);
+      owned.templates[target.slice(0, -TEMPLATE.length)] = compile(content);
+    } else {
+      owned.files[target] = content;
+    }
+  }
+  return owned;
 }
 
 async function walk(folder: string, prefix: string): Promise<string[]> {
@@ -111,3 +120,5 @@ async function readText(root: string, path: string, fallback?: string): Promise<
 function problem(place: string, what: string): UserError {
   return new UserError({ code: "templates", message: `${place}: ${what}`, hint: "Mend that file and build again." });
 }
+
+export { precompileTemplate } from "./template.ts";

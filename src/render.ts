@@ -4,7 +4,7 @@ import { mergeConstraints } from "./fragments/constraints.ts";
 import { renderEnvironment } from "./fragments/environment.ts";
 import { conflict, type Plan } from "./plan.ts";
 import { recreateCommand } from "./recreate.ts";
-import { renderTemplate, type TemplateData } from "./template.ts";
+import type { TemplateData } from "./template.ts";
 import type { Requirement } from "./tool.ts";
 
 /** Path in the project, with `/` → content. */
@@ -29,10 +29,9 @@ export function render(plan: Plan, templates: TemplateFiles): FileMap {
 
   const data = templateData(plan, templates);
   for (const owner of [BASE, ...plan.tools.map(ownerOf)]) {
-    for (const [path, content] of Object.entries(filesOf(templates, owner).files)) {
-      if (path.endsWith(".hbs")) add(owner, path.slice(0, -".hbs".length), renderTemplate(content, data));
-      else add(owner, path, content);
-    }
+    const owned = filesOf(templates, owner);
+    for (const [path, content] of Object.entries(owned.files)) add(owner, path, content);
+    for (const [path, template] of Object.entries(owned.templates)) add(owner, path, template(data));
   }
   add(GENERATOR, ".env.example", renderEnvironment(plan));
   add(GENERATOR, "constraints.txt", mergeConstraints(plan, templates));

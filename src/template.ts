@@ -15,8 +15,15 @@ const NAMES = {
   next_steps: ["step"],
 } as const satisfies Record<string, readonly string[]>;
 
-export function renderTemplate(source: string, data: TemplateData): string {
-  return Handlebars.compile(source, { noEscape: true, strict: true })(data);
+const OPTIONS = { noEscape: true, strict: true };
+
+export function compileTemplate(source: string): (data: TemplateData) => string {
+  return Handlebars.compile(source, OPTIONS);
+}
+
+/** The code of what handlebars' runtime makes a function of: so the CLI needs no compiler. */
+export function precompileTemplate(source: string): string {
+  return Handlebars.precompile(source, OPTIONS) as string;
 }
 
 /**

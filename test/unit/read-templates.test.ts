@@ -4,6 +4,7 @@ import { join } from "node:path";
 import fs from "fs-extra";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { readTemplates } from "../../src/read-templates.ts";
+import { compileTemplate } from "../../src/template.ts";
 import { FIXTURE } from "../fixtures.ts";
 
 let root: string;
@@ -16,7 +17,7 @@ beforeEach(async () => {
 afterEach(() => rm(root, { recursive: true }));
 
 test("categories come in their order, tools with the default first", async () => {
-  const { catalogue } = await readTemplates(root);
+  const { catalogue } = await readTemplates(root, compileTemplate);
   expect(catalogue.categories.map(({ id, tools }) => [id, tools.map((tool) => tool.id)])).toEqual([
     ["store", ["shelf", "crate"]],
     ["view", ["window"]],
@@ -34,13 +35,13 @@ test.each([
   ["base/base.yaml", "title: Base", "templates/base/base.yaml: title: unknown key"],
 ])("a mistake in %s is told with its place", async (path, content, message) => {
   await fs.outputFile(join(root, path), content);
-  await expect(readTemplates(root)).rejects.toThrow(message);
+  await expect(readTemplates(root, compileTemplate)).rejects.toThrow(message);
 });
 
 test.each(["store/shelf/tool.yaml", "store/shelf/README.md", "store/category.yaml", "base/base.yaml"])(
   "a missing %s is a failure",
   async (path) => {
     await rm(join(root, path));
-    await expect(readTemplates(root)).rejects.toThrow(`templates/${path}: missing`);
+    await expect(readTemplates(root, compileTemplate)).rejects.toThrow(`templates/${path}: missing`);
   },
 );

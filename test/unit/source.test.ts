@@ -3,6 +3,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { readTemplates } from "../../src/read-templates.ts";
+import { compileTemplate } from "../../src/template.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 
@@ -15,7 +16,7 @@ function read(path: string): string {
 }
 
 test("src/ and the build name no tool", async () => {
-  const { catalogue } = await readTemplates(join(ROOT, "templates"));
+  const { catalogue } = await readTemplates(join(ROOT, "templates"), compileTemplate);
   const ids = catalogue.categories.flatMap(({ tools }) => tools.map(({ id }) => id));
   expect(ids.length).toBeGreaterThan(3);
   const named = new RegExp(`\\b(?:${ids.join("|")})\\b`, "i");

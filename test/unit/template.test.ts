@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { lintTemplate, renderTemplate } from "../../src/template.ts";
+import { compileTemplate, lintTemplate } from "../../src/template.ts";
 
 const DATA = {
   name: "a&b",
@@ -12,7 +12,7 @@ const DATA = {
 };
 
 test("values are not escaped as HTML", () => {
-  expect(renderTemplate("{{name}}", DATA)).toBe("a&b");
+  expect(compileTemplate("{{name}}")(DATA)).toBe("a&b");
 });
 
 test("values and plain loops pass", () => {
