@@ -55,8 +55,13 @@ async function sync(project: Install, uv: string, args: string[], steps: string[
     const pyproject = join(project.folder, "pyproject.toml");
     const original = await readFile(pyproject, "utf8");
     await writeFile(pyproject, pinUv(original, project.constraints));
-    if ((await run(project, uv, args)).ok) return PINNED;
-    await writeFile(pyproject, original);
+    let isPinned = false;
+    try {
+      isPinned = (await run(project, uv, args)).ok;
+    } finally {
+      if (!isPinned) await writeFile(pyproject, original);
+    }
+    if (isPinned) return PINNED;
   }
   throw failure(project, "install", `uv could not install the dependencies:\n${tail(first.output)}`, "", steps);
 }

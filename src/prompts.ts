@@ -29,7 +29,8 @@ export async function askTool(category: Category, signal: AbortSignal): Promise<
     message: category.question,
     initialValue: category.default,
     signal,
-    options: category.tools.map(({ id, title, choose }) => ({ value: id, label: title, hint: choose })),
+    // Not as a hint: that one is shown for the option under the cursor alone.
+    options: category.tools.map(({ id, title, choose }) => ({ value: id, label: `${title}: ${choose}` })),
   });
   return orCancel(answer);
 }

@@ -159,13 +159,29 @@ async function commit(path: string): Promise<string[]> {
   return note === undefined ? [] : [note];
 }
 
+/** Sorted paths as a tree: each folder once, what is in it below, indented. */
+function treeOf(paths: string[]): string {
+  const shown = new Set<string>();
+  const lines = paths.flatMap((path) => {
+    const parts = path.split("/");
+    return parts.flatMap((part, depth) => {
+      const isFolder = depth < parts.length - 1;
+      const key = parts.slice(0, depth + 1).join("/");
+      if (isFolder && shown.has(key)) return [];
+      shown.add(key);
+      return [`${"  ".repeat(depth + 1)}${part}${isFolder ? "/" : ""}`];
+    });
+  });
+  return lines.join("\n");
+}
+
 function showDryRun(project: Project, flags: Flags, output: Output): void {
   const { bold } = output.colors;
   output.result({ dryRun: true, ...describe(project, flags) });
   if (output.json) return;
   const { plan, files, directory } = project;
   const variables = plan.environment.flatMap((section) => section.variables);
-  output.say(`${bold(`${quote(directory)}/`)}\n${[...files.keys()].map((path) => `  ${path}`).join("\n")}\n`);
+  output.say(`${bold(`${quote(directory)}/`)}\n${treeOf([...files.keys()])}\n`);
   output.say(`${bold("Dependencies")}\n${plan.dependencies.map(({ requirement }) => `  ${requirement}`).join("\n")}\n`);
   output.say(
     `${bold("For development")}\n${plan.devDependencies.map(({ requirement }) => `  ${requirement}`).join("\n")}\n`,
@@ -181,7 +197,7 @@ async function showResult(project: Project, flags: Flags, notes: string[], outpu
   const described = describe(project, flags);
   output.result({ dryRun: false, ...described, nextSteps: [...steps, ...plan.nextSteps], notes });
   if (output.json) return;
-  output.say(`${green("✔")} ${bold(plan.name)} is in ${quote(directory)}\n`);
+  output.say(`${green("✔")} Created ${bold(plan.name)} in ${quote(directory)}\n`);
   for (const note of notes) output.say(`  ${note}\n`);
   output.say(`Next:\n${steps.map((step) => `  ${cyan(step)}`).join("\n")}\n`);
   if (plan.nextSteps.length > 0) output.say(`${plan.nextSteps.map((step) => `  ${step}`).join("\n")}\n`);

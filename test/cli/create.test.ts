@@ -54,7 +54,7 @@ test("--dry-run shows files, dependencies and variables, and writes nothing", as
   expect(exitCode).toBe(0);
   for (const part of [
     "my-app/\n",
-    "  app/store.py\n",
+    "  app/\n    __init__.py\n    __main__.py\n    store.py\n    view.py\n  constraints.txt\n",
     "  numpy>=2,<3\n",
     "  pytest>=9\n",
     "  SHELF_URL  Where the shelf is.\n",

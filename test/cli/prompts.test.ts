@@ -21,6 +21,7 @@ test("the answers make the project, and the reason for each choice is shown", as
     { cwd, args: ["--no-install", "--no-git"] },
   );
   expect([exitCode, left]).toEqual([0, []]);
+  expect(screen).toContain("Crate: You move often.");
   expect(screen).toContain("There is something to see.");
   expect(screen).toMatch(/directory\s+team-app/);
   expect(screen).toContain("npx create-ai-stack@0.1.0 team-app --store shelf --view window --no-install --no-git");
