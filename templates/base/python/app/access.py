@@ -3,6 +3,7 @@
 import hmac
 import json
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,9 +16,9 @@ Channel = Callable[..., Awaitable[Any]]
 
 
 class AccessMiddleware:
-    """ASGI middleware that asks for the API key. Where none is set, it refuses other hosts and origins: a web page that
-    the user visits can send requests to a local server, or point a host name of its own at it, but it cannot forge the
-    Host and Origin headers that its browser adds.
+    """ASGI middleware that limits bodies and asks for the API key. Where none is set, it refuses other hosts and
+    origins: a web page that the user visits can send requests to a local server, or point a host name of its own at it,
+    but it cannot forge the Host and Origin headers that its browser adds.
     """
 
     def __init__(self, app: Callable[[Any, Channel, Channel], Awaitable[None]]) -> None:
@@ -27,7 +28,7 @@ class AccessMiddleware:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             status, detail = check({name.decode(): value.decode("latin-1") for name, value in scope["headers"]})
             if status:
-                body = json.dumps({"title": "Not allowed", "status": status, "detail": detail})
+                body = json.dumps({"title": HTTPStatus(status).phrase, "status": status, "detail": detail})
                 headers = [(b"content-type", b"application/problem+json"), (b"www-authenticate", b"Bearer")]
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": body.encode()})
@@ -37,6 +38,8 @@ class AccessMiddleware:
 
 def check(headers: dict[str, str]) -> tuple[int, str]:
     """Status 0 where the request may pass."""
+    if int(headers.get("content-length", 0)) > settings.max_upload_bytes:
+        return 413, f"The body is larger than MAX_UPLOAD_BYTES, {settings.max_upload_bytes}."
     if settings.api_key:
         given = headers.get("authorization", "").encode()
         if hmac.compare_digest(given, f"Bearer {settings.api_key}".encode()):

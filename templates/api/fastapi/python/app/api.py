@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import StringConstraints
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from app import database, ingestion, workflows
 from app.access import OPEN_PATHS, AccessMiddleware
@@ -46,13 +47,14 @@ def create_app(lifespan: Lifespan) -> FastAPI:
     app = FastAPI(
         title="Answers from documents",
         lifespan=lifespan,
-        max_body_size=settings.max_upload_bytes,
         telemetry={"exclude": lambda scope: scope["path"] in OPEN_PATHS, "operation_spans": False},
         exception_handlers=dict.fromkeys(
             (*REFUSALS, RequestValidationError, StarletteHTTPException, Exception), _as_problem
         ),
     )
     app.include_router(routes)
+    # AccessMiddleware knows the length that is declared; this one counts what comes without.
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_upload_bytes)
     app.add_middleware(AccessMiddleware)
     app.add_middleware(
         CORSMiddleware,
@@ -115,10 +117,14 @@ async def ask(question: Question, response: Response, key: Key = None, wait: Wai
     return await _finished(await workflows.start_question(question, key), wait, response)
 
 
+async def started(question: Question, key: Key = None) -> str:
+    """Before a stream begins: inside it, an error could not be told any more."""
+    return await workflows.start_question(question, key)
+
+
 @routes.post("/ask/stream", response_class=EventSourceResponse)
-async def ask_stream(question: Question, key: Key = None) -> AsyncIterator[ServerSentEvent]:
+async def ask_stream(run_id: Annotated[str, Depends(started)]) -> AsyncIterator[ServerSentEvent]:
     """Ask, and follow the run: `run` first and last, `step` and `text` between."""
-    run_id = await workflows.start_question(question, key)
     yield ServerSentEvent(event="run", data=await workflows.get_run(run_id))
     async for event in _follow(run_id, 0):
         yield event
@@ -134,25 +140,30 @@ async def get_run(run_id: str, wait: Wait = 0) -> Run:
     return _found(await workflows.wait(run_id, wait), "run", run_id)
 
 
-@routes.get("/runs/{run_id}/events", response_class=EventSourceResponse)
-async def follow_run(run_id: str, last_event_id: Annotated[int, Header(ge=0)] = 0) -> AsyncIterator[ServerSentEvent]:
-    """The events of a run, from behind `Last-Event-ID` on, until it ends."""
+async def existing(run_id: str) -> str:
     _found(await workflows.get_run(run_id), "run", run_id)
+    return run_id
+
+
+RunId = Annotated[str, Depends(existing)]
+
+
+@routes.get("/runs/{run_id}/events", response_class=EventSourceResponse)
+async def follow_run(run_id: RunId, last_event_id: Annotated[int, Header(ge=0)] = 0) -> AsyncIterator[ServerSentEvent]:
+    """The events of a run, from behind `Last-Event-ID` on, until it ends."""
     async for event in _follow(run_id, last_event_id):
         yield event
 
 
 @routes.post("/runs/{run_id}/cancel")
-async def cancel_run(run_id: str) -> Run:
-    _found(await workflows.get_run(run_id), "run", run_id)
+async def cancel_run(run_id: RunId) -> Run:
     await workflows.cancel_run(run_id)
     return _found(await workflows.get_run(run_id), "run", run_id)
 
 
 @routes.post("/runs/{run_id}/resume")
-async def resume_run(run_id: str) -> Run:
+async def resume_run(run_id: RunId) -> Run:
     """Carry on a cancelled or failed run behind its last recorded step."""
-    _found(await workflows.get_run(run_id), "run", run_id)
     await workflows.resume_run(run_id)
     return _found(await workflows.get_run(run_id), "run", run_id)
 
