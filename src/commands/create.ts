@@ -83,8 +83,8 @@ async function answer(
 }
 
 function checkDirectory(directory: string, taken: ReadonlySet<string>): Target {
-  const name = nameOf(directory, process.cwd());
-  const reason = directory.trim() === "" ? "it is empty" : refuseName(name, taken);
+  const name = directory.trim() === "" ? "" : nameOf(directory, process.cwd());
+  const reason = refuseName(name, taken);
   if (reason !== undefined) {
     const suggestion = suggestName(name, taken);
     const elsewhere = join(dirname(directory), suggestion);

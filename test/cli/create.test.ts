@@ -1,5 +1,7 @@
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { execa } from "execa";
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { makeFolder, readTree, run, tempFolder } from "./run.ts";
 
@@ -74,6 +76,23 @@ test.each(["a/b/my-app", "with space/my-app", "проект/my-app", "./my-app/"
   },
 );
 
+test("whatever the folders above are called, the project is whole and entered as printed", async () => {
+  const folder = fc.string({ unit: "grapheme", minLength: 1, maxLength: 12 }).filter(isFolderName);
+  await fc.assert(
+    fc.asyncProperty(fc.array(folder, { minLength: 1, maxLength: 3 }), async (parents) => {
+      const cwd = await tempFolder();
+      // A path that begins with a dash is no flag after `./`.
+      const { exitCode, stdout } = await run([`./${parents.join("/")}/my-app`, ...QUICK, "--json"], { cwd });
+      expect(exitCode).toBe(0);
+      const { files, nextSteps } = JSON.parse(stdout);
+      expect(Object.keys(await readTree(join(cwd, ...parents, "my-app")))).toEqual(files);
+      const { stdout: entered } = await execa("sh", ["-c", `${nextSteps[0]} && ls ai-stack.json`], { cwd });
+      expect(entered).toBe("ai-stack.json");
+    }),
+    { numRuns: 15 },
+  );
+});
+
 test("an absolute path works", async () => {
   const path = join(await tempFolder(), "my-app");
   expect((await run([path, ...QUICK], { cwd: "/" })).exitCode).toBe(0);
@@ -126,6 +145,7 @@ test("a link that leads nowhere is refused", async () => {
 });
 
 test.each([
+  ["", "Try my-app."],
   ["My App", "Try my-app."],
   ["con", "Try con-app."],
   ["nested/class", "Try nested/class-app."],
@@ -152,3 +172,7 @@ test("a path that is too long is told as such", async () => {
   expect(exitCode).toBe(1);
   expect(stderr).toContain("the path is too long");
 });
+
+function isFolderName(name: string): boolean {
+  return !/[/\0]/.test(name) && !/^\.{1,2}$/.test(name) && Buffer.byteLength(name) < 200;
+}

@@ -10,12 +10,12 @@ const isRoot = process.getuid?.() === 0;
 type Files = Record<string, string>;
 
 /** Runs the CLI with a fault at its n-th change of the file system. */
-async function runWithFault(fault: string, at: number, cwd: string) {
+async function runWithFault(fault: string, at: number, cwd: string, args = QUICK) {
   const preload = new URL("fault.mjs", import.meta.url).href;
   const env = environment({ NODE_OPTIONS: `--import=${preload}`, FAULT: fault, FAULT_AT: String(at) });
   const options = { cwd, env, extendEnv: false, reject: false, stdin: "ignore" } as const;
-  const { exitCode, signal, stderr } = await execa(process.execPath, [entry(), ...QUICK], options);
-  return { exitCode, signal, stderr };
+  const { exitCode, signal, stdout, stderr } = await execa(process.execPath, [entry(), ...args], options);
+  return { exitCode, signal, stdout, stderr };
 }
 
 async function reference(): Promise<Files> {
@@ -101,10 +101,11 @@ describe.each(["new", "fill"])("a target of kind %s", (kind) => {
 
 test("what the user can do nothing about is reported as a bug, with its stack", async () => {
   const cwd = await tempFolder();
-  const { exitCode, stderr } = await runWithFault("BUG", 1, cwd);
+  const { exitCode, stdout, stderr } = await runWithFault("BUG", 1, cwd, [...QUICK, "--json"]);
   expect(exitCode).toBe(1);
   expect(stderr).toMatch(/A bug in create-ai-stack: Error: BUG: injected\n\s+at /);
   expect(stderr).toContain("Please report it");
+  expect(JSON.parse(stdout)).toMatchObject({ ok: false, error: { code: "bug" } });
   expect(await readdir(cwd)).toEqual([]);
 });
 
