@@ -15,7 +15,18 @@ export default defineConfig({
           hookTimeout: 60_000,
         },
       },
-      { test: { name: "stack", include: ["test/stack/**/*.test.ts"], testTimeout: 900_000, hookTimeout: 900_000 } },
+      {
+        test: {
+          name: "stack",
+          include: ["test/stack/**/*.test.ts"],
+          globalSetup: "test/stack/setup.ts",
+          // One after another, when the others are done: each runs whole stacks, and they share a project.
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+        },
+      },
     ],
   },
 });

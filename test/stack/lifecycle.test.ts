@@ -1,0 +1,166 @@
+import { spawn } from "node:child_process";
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, onTestFinished, test } from "vitest";
+import { environment } from "./environment.ts";
+import { holdings, until } from "./machine.ts";
+import { ModelServer } from "./model-server.ts";
+import { script } from "./script.ts";
+import { collapse, command, embedded, Service } from "./service.ts";
+
+const project = inject("project");
+let model: ModelServer;
+let data: string;
+
+beforeAll(async () => {
+  model = await ModelServer.start(script);
+});
+
+afterAll(() => model.stop());
+
+const services: Service[] = [];
+
+beforeEach(async () => {
+  data = await mkdtemp(join(tmpdir(), "data-"));
+});
+
+afterEach(async () => {
+  model.release();
+  for (const service of services.splice(0).reverse()) await service.end();
+  await rm(data, { recursive: true, force: true });
+});
+
+async function start(env: Record<string, string> = {}): Promise<Service> {
+  const service = await Service.start({ project, data, env: { ...model.env, ...env } });
+  services.push(service);
+  return service;
+}
+
+test("an edit restarts the application, not the database, and a run under way goes on", async () => {
+  const service = await start();
+  const { pid } = await embedded(data);
+  model.hold(2);
+  const question = "How long are invoices kept? (through an edit)";
+  const { id } = await service.ask(question, 0);
+  await until("the second turn", 20, async () => model.counts(question).length === 2);
+
+  const file = join(project, "app/api.py");
+  const original = await readFile(file, "utf8");
+  onTestFinished(() => writeFile(file, original));
+  await writeFile(file, original.replace(/title="[^"]*"/, 'title="Edited"'));
+  const isServed = async () =>
+    (await service.isReady()) && (await (await service.request("GET", "/openapi.json")).text()).includes('"Edited"');
+  await until("the edit is served", 60, isServed);
+  model.release();
+  const run = await service.run(id, 60);
+  expect(run, service.output).toMatchObject({ status: "succeeded", result: { refused: false } });
+  expect(model.counts(question)[0]).toBe(1);
+  expect((await embedded(data)).pid).toBe(pid);
+
+  // One that does not even compile: it waits for the next edit.
+  await appendFile(file, "\nthis is no Python\n");
+  await until("it is down", 30, async () => !(await service.isReady()));
+  await writeFile(file, original);
+  await until("it is up again", 60, () => service.isReady());
+  expect((await embedded(data)).pid).toBe(pid);
+});
+
+test("Ctrl-C stops all of it, with a run under way and a stream open", async () => {
+  const service = await start();
+  model.hold(1);
+  const question = "How long are invoices kept? (through Ctrl-C)";
+  const stream = service.request("POST", "/ask/stream", { question }).then((response) => response.text());
+  stream.catch(() => {}); // it is cut off
+  await until("the first turn", 20, async () => model.counts(question).length === 1);
+  const held = await service.holdings();
+  expect(held.ports.size).toBeGreaterThanOrEqual(2);
+  expect(held.memory.size).toBeGreaterThanOrEqual(1);
+  service.signalGroup("SIGINT");
+  expect(await service.left(held), service.output).toEqual([]);
+  model.release();
+
+  // What was under way is finished by the next start.
+  const next = await start();
+  const [run] = await next.call<{ id: string }[]>("GET", "/runs?limit=1");
+  expect(await next.run(run?.id ?? "", 60)).toMatchObject({ status: "succeeded" });
+});
+
+test("SIGTERM to the one process that was started stops all of it", async () => {
+  const service = await start();
+  const held = await service.holdings();
+  service.signal("SIGTERM");
+  expect(await service.left(held), service.output).toEqual([]);
+  expect(await readdir(data)).not.toContain("address");
+});
+
+test("commands use a running service, and start nothing of their own", async () => {
+  const service = await start();
+  model.hold(2);
+  const question = "How long are invoices kept? (asked beside)";
+  const asked = command({ project, data, env: { ...model.env, STACK_TEST: "beside" } }, "ask", question);
+  await until("the second turn", 30, async () => model.counts(question).length === 2);
+  const beside = await holdings("STACK_TEST=beside", []);
+  expect(beside.processes.size).toBeGreaterThanOrEqual(1);
+  expect([...beside.processes.values()].join("\n")).not.toContain("postgres");
+  expect(beside.ports).toEqual(new Set());
+  model.release();
+  expect(await asked).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("sample/billing.md") });
+  expect(model.counts(question)).toEqual([1, 1, 1]);
+  expect((await service.call<{ kind: string }[]>("GET", "/runs?limit=1"))[0]).toMatchObject({ kind: "question" });
+});
+
+test("a port that is taken is told, and the service that has it stays", async () => {
+  const service = await start();
+  const second = await command({ project, data, env: { ...model.env, PORT: new URL(service.url).port } }, "dev");
+  expect(second.exitCode).not.toBe(0);
+  expect(second.stderr).toContain("in use");
+  expect(await command({ project, data, env: model.env }, "runs")).toMatchObject({ exitCode: 0 });
+  expect((await service.request("GET", "/readyz")).ok).toBe(true);
+});
+
+test("DATABASE_URL names another server: then the embedded one is not started", async () => {
+  const outside = await mkdtemp(join(tmpdir(), "outside-"));
+  const { url, stop } = await serveDatabase(outside);
+  onTestFinished(async () => {
+    await stop();
+    await rm(outside, { recursive: true, force: true });
+  });
+  const service = await start({ DATABASE_URL: url });
+  const { result } = await service.ask("How long are invoices kept? (elsewhere)");
+  expect(collapse(result.citations[0]?.quote ?? "")).toContain("ten years");
+  expect(await readdir(data)).not.toContain("postgres");
+  expect([...(await service.holdings()).processes.values()].join("\n")).not.toContain("postgres_server");
+  const held = await service.holdings();
+  service.signalGroup("SIGINT");
+  expect(await service.left(held)).toEqual([]);
+  expect(await readdir(data)).toEqual([]);
+});
+
+const KEEP = `
+import sys
+from pathlib import Path
+from app.postgres_server import serve
+with serve(Path(sys.argv[1])) as url:
+    print(url, flush=True)
+    sys.stdin.read()
+`;
+
+/** A server as the user's own would be: run by somebody else. */
+async function serveDatabase(folder: string): Promise<{ url: string; stop: () => Promise<void> }> {
+  await mkdir(folder, { recursive: true });
+  const server = spawn("uv", ["run", "python", "-c", KEEP, folder], {
+    cwd: project,
+    env: environment(),
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const ended = new Promise((resolve) => server.on("close", resolve));
+  const url = await new Promise<string>((resolve) => server.stdout.once("data", (text) => resolve(`${text}`.trim())));
+  return {
+    url,
+    stop: async () => {
+      server.stdin.end();
+      await ended;
+    },
+  };
+}

@@ -1,0 +1,29 @@
+import { execa } from "execa";
+import { expect, inject, test } from "vitest";
+import { environment } from "./environment.ts";
+
+const project = inject("project");
+
+function run(program: string, ...args: string[]) {
+  return execa(program, args, { cwd: project, env: environment(), extendEnv: false, reject: false, all: true });
+}
+
+test("create says how to start the project, and how to make it again", () => {
+  expect(inject("created")).toContain("Next:\n  cd my-app\n  uv run my-app dev\n");
+  expect(inject("created")).toMatch(/^ {2}npx create-ai-stack@[\d.]+ my-app --database \w+ .*--observability \w+$/m);
+});
+
+test("the first commit holds the project with its lock file, and nothing is left to commit", async () => {
+  const { stdout: files } = await run("git", "ls-tree", "-r", "--name-only", "HEAD");
+  expect(files.split("\n")).toEqual(expect.arrayContaining(["uv.lock", "ai-stack.json", "app/main.py"]));
+  expect(files).not.toMatch(/\.venv|\.data/);
+  expect((await run("git", "status", "--porcelain")).stdout).toBe("");
+});
+
+for (const args of [["pytest"], ["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]]) {
+  test(`uv run ${args.join(" ")} passes`, async () => {
+    const { exitCode, all } = await run("uv", "run", ...args);
+    expect(exitCode, all).toBe(0);
+    if (args[0] === "pytest") expect(all?.split("\n").at(-1)).toMatch(/^=* ?\d+ passed in/);
+  });
+}
