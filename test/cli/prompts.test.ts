@@ -80,7 +80,8 @@ test("a signal at a prompt is a cancel too", async () => {
 
 test("a terminal of 30 columns is enough", async () => {
   const cwd = await tempFolder();
-  const steps = QUESTIONS.map((question): Step => [question.slice(0, 12), ENTER]);
+  // Lines are broken, so whole questions are not to be found.
+  const steps = ["project", "the data", "look at"].map((part): Step => [part, ENTER]);
   const { exitCode, left } = await converse(steps, { cwd, columns: 30, args: ["--no-install", "--no-git"] });
   expect([exitCode, left]).toEqual([0, []]);
 });
