@@ -67,7 +67,7 @@ async function sync(project: Install, uv: string, args: string[], steps: string[
 }
 
 const OUT_OF_REACH =
-  /error sending request|failed to (?:fetch|download)|dns error|connection (?:refused|reset|closed)|operation timed out|certificate|network connectivity is disabled|no space left/i;
+  /error sending request|failed to (?:fetch|download)|dns error|connection (?:refused|reset|closed)|operation timed out|certificate|network (?:connectivity is|was) disabled|no space left/i;
 
 const PINNED =
   "The newest releases do not fit together, so the tested versions were installed. " +
