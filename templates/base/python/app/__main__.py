@@ -11,11 +11,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 import uvicorn
+from pydantic import ValidationError
 
 from app import database, embeddings, workflows
 from app.access import LOOPBACK
 from app.agent import Question
-from app.client import ServiceError, connect
+from app.client import Client, ServiceError
 from app.ingestion import SUFFIXES, UnreadableError, Upload
 from app.models import Answer, Run
 from app.settings import ROOT, settings
@@ -28,9 +29,7 @@ main = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions
 
 
 @main.command()
-def dev(
-    trace: Annotated[bool, typer.Option(help="Print the spans of each request.")] = False,
-) -> None:
+def dev(trace: Annotated[bool, typer.Option(help="Print the spans of each request.")] = False) -> None:
     """Serve on this machine, and again after each edit. The database stays up meanwhile."""
     os.environ |= {"HOST": "127.0.0.1", "LOAD_SAMPLE": "true", "TRACE_CONSOLE": str(trace).lower()}
     with database.server():
@@ -59,8 +58,11 @@ def ask(question: str) -> None:
 @main.command()
 def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
     """Take in documents: files, or folders with all that is in them."""
-    for run in _run(_ingest(paths)):
+    taken_in = _run(_ingest(paths))
+    for run in taken_in:
         print(f"{run.status}  {getattr(run.result, 'source', run.error)}")
+    if any(run.status == "failed" for run in taken_in):
+        raise typer.Exit(1)
 
 
 @main.command()
@@ -104,7 +106,11 @@ async def _ingest(paths: list[Path]) -> list[Run]:
 
 async def _runs(run_id: str) -> list[Run]:
     async with _service() as service:
-        return [await service.wait(run_id, 0)] if run_id else await service.list_runs(20)
+        if not run_id:
+            runs: list[Run] = await service.list_runs(20)
+            return runs
+        run = await service.wait(run_id, 0)
+        return [run] if run else sys.exit(f"There is no run {run_id}.")
 
 
 async def _reindex() -> None:
@@ -116,10 +122,10 @@ async def _reindex() -> None:
 @asynccontextmanager
 async def _service() -> AsyncIterator[Any]:
     """The running server of this project or else, in this process, the parts themselves."""
-    async with connect(ADDRESS.read_text() if ADDRESS.exists() else "") as server:
-        if server:
-            yield server
-            return
+    client = Client(ADDRESS.read_text()) if ADDRESS.exists() else None
+    if client and await client.answers():
+        yield client
+        return
     from app.main import stack  # it makes the application
 
     async with stack(sample=not database.url()):
@@ -159,8 +165,12 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         try:
             return runner.run(work)
-        except (ServiceError, UnreadableError) as error:
-            sys.exit(str(error))
+        except (ServiceError, UnreadableError, RuntimeError, ValidationError) as error:
+            sys.exit(f"{error}")
+        except Exception as error:
+            if database.is_retryable(error):
+                sys.exit(f"The database does not answer: {error}")
+            raise
 
 
 if __name__ == "__main__":

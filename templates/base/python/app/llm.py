@@ -7,7 +7,6 @@ from contextlib import suppress
 from functools import cache
 from typing import Protocol
 
-import httpx2
 import openai
 from genai_prices import Usage, calc_price
 from openai.types.chat import (
@@ -93,7 +92,7 @@ def is_retryable(error: BaseException) -> bool:
     """Rate limits, server errors, timeouts and broken answers; no other refusal by the server."""
     if isinstance(error, openai.APIStatusError):
         return error.status_code in (408, 409, 429) or error.status_code >= 500
-    return isinstance(error, openai.APIError | httpx2.TransportError | TimeoutError | BrokenResponseError)
+    return isinstance(error, openai.APIError | TimeoutError | BrokenResponseError)
 
 
 class OpenAIModel:

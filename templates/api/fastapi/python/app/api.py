@@ -91,7 +91,7 @@ async def put_document(
     """Take in a document, in place of an earlier one of that name."""
     pairs = dict(pair.split(":", 1) for pair in metadata)
     upload = Upload(source=source, content=await request.body(), metadata=pairs)
-    ingestion.check(upload)
+    ingestion.parse(upload)
     return await _finished(await workflows.start_ingestion(upload, key), wait, response)
 
 

@@ -13,8 +13,6 @@ from uuid import UUID
 import psycopg
 from alembic import command
 from alembic.config import Config
-from pgvector import HalfVector, Vector
-from pgvector.psycopg import register_vector_async
 from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
@@ -24,7 +22,6 @@ from pydantic_settings import BaseSettings
 from app import embeddings, postgres_server
 from app.models import Chunk, Document, Hit
 from app.settings import FROM_ENVIRONMENT, ROOT, settings
-
 
 T = TypeVar("T")
 
@@ -70,9 +67,9 @@ def migrate() -> None:
 async def lifespan() -> AsyncIterator[None]:
     global _pool
     await asyncio.to_thread(migrate)
-    async with AsyncConnectionPool(
-        url(), open=False, min_size=1, max_size=10, timeout=10, configure=_configure
-    ) as _pool:
+    # With a filter, a search goes on through the vectors' index until enough passages match.
+    options = {"options": "-c hnsw.iterative_scan=strict_order"}
+    async with AsyncConnectionPool(url(), kwargs=options, open=False, min_size=1, max_size=10, timeout=10) as _pool:
         await _pool.wait()
         yield
     _pool = None
@@ -91,22 +88,22 @@ def is_retryable(error: BaseException) -> bool:
 async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[float]]) -> Document:
     """Store a document and its passages, all or nothing, in place of an older one of its source.
 
-    Content that is there already, under whatever source, stays there: its document is returned. Raises
-    `IndexMismatchError`.
+    Where another source has the same content, its document stays and is returned. Raises `IndexMismatchError`.
     """
     async with _transaction() as connection:
         # The same content can come in twice at once.
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [document.content_hash])
         for stored in await _fetch(connection, Document, BY_CONTENT, [document.content_hash]):
-            await connection.execute("DELETE FROM documents WHERE id = %s AND id <> %s", [document.id, stored.id])
-            return stored
+            if stored.id != document.id:
+                await connection.execute("DELETE FROM documents WHERE id = %s", [document.id])
+                return stored
         await _use_model(connection, len(vectors[0]))
         row = document.model_dump() | {"metadata": Jsonb(document.metadata), "chunks": len(chunks)}
         await connection.execute(SAVE, row)
         await connection.execute("DELETE FROM chunks WHERE document_id = %s", [document.id])
         await connection.cursor().executemany(
-            "INSERT INTO chunks (document_id, position, heading, text, embedding) VALUES (%s, %s, %s, %s, %s)",
-            [(document.id, c.position, c.heading, c.text, Vector(v)) for c, v in zip(chunks, vectors, strict=True)],
+            "INSERT INTO chunks (document_id, position, heading, text, embedding) VALUES (%s, %s, %s, %s, %s::vector)",
+            [(document.id, c.position, c.heading, c.text, str(v)) for c, v in zip(chunks, vectors, strict=True)],
         )
     return document.model_copy(update={"chunks": len(chunks)})
 
@@ -120,7 +117,7 @@ async def search(text: str, vector: list[float], filters: dict[str, str], limit:
         if not await _stored_model(connection, len(vector)):
             return []  # no document either
         query = SEARCH.format(dimensions=sql.Literal(len(vector)))
-        values = {"text": text, "vector": HalfVector(vector), "filters": Jsonb(filters), "limit": limit}
+        values = {"text": text, "vector": str(vector), "filters": Jsonb(filters), "limit": limit}
         return await _fetch(connection, Hit, query, values)
 
 
@@ -128,11 +125,6 @@ async def read_passages(source: str, position: int, filters: dict[str, str], lim
     """The passages of a document from `position` on."""
     async with _transaction() as connection:
         return await _fetch(connection, Hit, READ, [source, position, Jsonb(filters), limit])
-
-
-async def find_document(content_hash: str) -> Document | None:
-    async with _transaction() as connection:
-        return next(iter(await _fetch(connection, Document, BY_CONTENT, [content_hash])), None)
 
 
 async def get_document(document_id: UUID) -> Document | None:
@@ -163,8 +155,8 @@ async def reindex(embed: Callable[[list[str]], Awaitable[list[list[float]]]]) ->
             batch = chunks[start : start + 256]
             vectors = await embed([chunk[0] for chunk in batch])
             await connection.cursor().executemany(
-                "UPDATE chunks SET embedding = %s WHERE document_id = %s AND position = %s",
-                [(Vector(vector), *chunk[1:]) for vector, chunk in zip(vectors, batch, strict=True)],
+                "UPDATE chunks SET embedding = %s::vector WHERE document_id = %s AND position = %s",
+                [(str(vector), *chunk[1:]) for vector, chunk in zip(vectors, batch, strict=True)],
             )
         if chunks:
             await _use_model(connection, len(vectors[0]))
@@ -184,7 +176,7 @@ SEARCH = sql.SQL(
     WITH semantic AS (
         SELECT *, row_number() OVER (ORDER BY distance) AS rank FROM (
             SELECT document_id, position,
-                   embedding::halfvec({dimensions}) <=> %(vector)s AS distance
+                   embedding::halfvec({dimensions}) <=> %(vector)s::halfvec AS distance
             FROM chunks JOIN documents ON documents.id = document_id
             WHERE metadata @> %(filters)s ORDER BY distance LIMIT 40) nearest
     ), words AS (
@@ -215,13 +207,6 @@ READ = sql.SQL(
     WHERE source = %s AND position >= %s AND metadata @> %s ORDER BY position LIMIT %s
     """
 )
-
-
-async def _configure(connection: psycopg.AsyncConnection) -> None:
-    await register_vector_async(connection)
-    # With a filter, go on through the index until there are enough that match.
-    await connection.execute("SET hnsw.iterative_scan = strict_order")
-    await connection.commit()
 
 
 @asynccontextmanager
