@@ -1,0 +1,83 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import type { Catalogue, TemplateFiles } from "../../src/catalogue.ts";
+import { makePlan, type Plan } from "../../src/plan.ts";
+import { readTemplates } from "../../src/read-templates.ts";
+import { type FileMap, render } from "../../src/render.ts";
+import { compileTemplate } from "../../src/template.ts";
+
+// A starter is read before it is trusted. Over the budget, cut a feature rather than compress code.
+
+const ROOT = join(import.meta.dirname, "../..");
+
+/** Physical lines of each part of a project. A slot's part is all that its tool puts into app/. */
+const PARTS: [part: string, lines: number, ...files: (string | RegExp)[]][] = [
+  ["main", 60, "app/main.py"],
+  ["settings", 60, "app/settings.py"],
+  ["models", 80, "app/models.py"],
+  ["embeddings", 70, "app/embeddings.py"],
+  ["agent", 120, "app/agent.py"],
+  ["ingestion", 140, "app/ingestion.py", "app/splitting.py"],
+  ["llm", 160, "app/llm.py"],
+  ["command line", 160, "app/__main__.py"],
+  ["extractive answerer", 60, "app/extractive.py"],
+  ["migrations", 90, /^migrations\/.*\.py$/],
+  ["app in all", 1900, /^app\/.*\.py$/],
+  ["tests", 600, /^tests\//],
+  ["config, CI, Docker", 250, "pyproject.toml", ".env.example", /^[^/]*\.(ini|yaml|toml)$/, ".gitignore", "Dockerfile"],
+  ["README", 200, "README.md"],
+  ["AGENTS", 60, "AGENTS.md"],
+];
+const SLOTS: Record<string, number> = { workflow: 190, database: 230, api: 230, observability: 90 };
+/** Data, not to be read. */
+const DATA = ["app/vocabulary.txt", "constraints.txt"];
+
+let plan: Plan;
+let files: FileMap;
+let templates: { catalogue: Catalogue; files: TemplateFiles };
+
+beforeAll(async () => {
+  templates = await readTemplates(join(ROOT, "templates"), compileTemplate);
+  const tools = Object.fromEntries(templates.catalogue.categories.map(({ id, default: tool }) => [id, tool]));
+  plan = makePlan({ name: "my-app", tools }, templates.catalogue, "0.0.0");
+  files = render(plan, templates.files);
+});
+
+function lines(content: string): number {
+  return content.split("\n").length - 1;
+}
+
+function total(matches: (path: string) => boolean): number {
+  return [...files].filter(([path]) => matches(path)).reduce((sum, [, content]) => sum + lines(content), 0);
+}
+
+describe("a default project", () => {
+  test.each(PARTS)("%s: at most %i lines", (_, limit, ...places) => {
+    const size = total((path) => places.some((place) => (place instanceof RegExp ? place.test(path) : place === path)));
+    expect(size).toBeGreaterThan(0);
+    expect(size).toBeLessThanOrEqual(limit);
+  });
+
+  test.each(Object.entries(SLOTS))("%s: at most %i lines", (category, limit) => {
+    const tool = plan.tools.find((chosen) => chosen.category === category);
+    const own = Object.keys(templates.files[`${category}/${tool?.id}`]?.files ?? {});
+    const size = total((path) => /^app\/.*\.py$/.test(path) && own.includes(path));
+    expect(size).toBeGreaterThan(0);
+    expect(size).toBeLessThanOrEqual(limit);
+  });
+
+  test("at most 50 files and 15 direct dependencies, and no file over 250 lines", () => {
+    expect(files.size).toBeLessThanOrEqual(50);
+    expect(plan.dependencies.length).toBeLessThanOrEqual(15);
+    const long = [...files].filter(([path, content]) => !DATA.includes(path) && lines(content) > 250);
+    expect(long.map(([path, content]) => `${path}: ${lines(content)}`)).toEqual([]);
+  });
+});
+
+test("the generator: no file over 300 lines, below 2,500 in all", async () => {
+  const paths = (await readdir(join(ROOT, "src"), { recursive: true })).filter((path) => path.endsWith(".ts"));
+  const sizes = await Promise.all(paths.map(async (path) => lines(await readFile(join(ROOT, "src", path), "utf8"))));
+  expect(Math.max(...sizes)).toBeLessThanOrEqual(300);
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(2500);
+});
