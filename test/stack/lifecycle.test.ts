@@ -130,7 +130,7 @@ test("DATABASE_URL names another server: then the embedded one is not started", 
   const { result } = await service.ask("How long are invoices kept? (elsewhere)");
   expect(collapse(result.citations[0]?.quote ?? "")).toContain("ten years");
   expect(await readdir(data)).not.toContain("postgres");
-  expect([...(await service.holdings()).processes.values()].join("\n")).not.toContain("postgres_server");
+  expect([...(await service.holdings()).processes.values()].join("\n")).not.toContain("embedded/postgres");
   const held = await service.holdings();
   service.signalGroup("SIGINT");
   expect(await service.left(held)).toEqual([]);
@@ -140,7 +140,7 @@ test("DATABASE_URL names another server: then the embedded one is not started", 
 const KEEP = `
 import sys
 from pathlib import Path
-from app.postgres_server import serve
+from embedded.postgres import serve
 with serve(Path(sys.argv[1])) as url:
     print(url, flush=True)
     sys.stdin.read()

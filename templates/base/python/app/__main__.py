@@ -4,10 +4,11 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ParamSpec
 
 import typer
 import uvicorn
@@ -18,14 +19,31 @@ from app.access import LOOPBACK
 from app.agent import Question
 from app.client import Client, ServiceError
 from app.ingestion import SUFFIXES, UnreadableError, Upload
-from app.models import Answer, Run
+from app.models import Answer
 from app.settings import ROOT, settings
 
-T = TypeVar("T")
+P = ParamSpec("P")
 ADDRESS = settings.data_dir / "address"
 """Where the server of this project answers, while it runs."""
 
 main = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def command(function: Callable[P, Coroutine[Any, Any, None]]) -> None:
+    """Make an asynchronous function a command, whose errors are one line where the user can mend them."""
+
+    @main.command(function.__name__)
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            try:
+                runner.run(function(*args, **kwargs))
+            except (ServiceError, UnreadableError, RuntimeError, ValidationError) as error:
+                sys.exit(str(error))
+            except Exception as error:
+                if not database.is_retryable(error):
+                    raise
+                sys.exit(f"The database does not answer: {error}")
 
 
 @main.command()
@@ -44,10 +62,11 @@ def serve() -> None:
     _serve(settings.host, reload=False)
 
 
-@main.command()
-def ask(question: str) -> None:
+@command
+async def ask(question: str) -> None:
     """Ask the documents a question."""
-    run = _run(_ask(question))
+    async with _service() as service:
+        run = await service.wait(await service.start_question(Question(question=question)), 300)
     if not isinstance(run.result, Answer):
         sys.exit(f"Run {run.id} {run.status}: {run.error}")
     print(run.result.text)
@@ -55,24 +74,30 @@ def ask(question: str) -> None:
         print(f'\n[{number}] {citation.source} ({citation.heading})\n    "{citation.quote}"')
 
 
-@main.command()
-def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
+@command
+async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
     """Take in documents: files, or folders with all that is in them."""
-    taken_in = _run(_ingest(paths))
-    for run in taken_in:
-        print(f"{run.status}  {getattr(run.result, 'source', run.error)}")
+    async with _service() as service:
+        uploads = [Upload(source=source, content=path.read_bytes()) for source, path in _files(paths)]
+        run_ids = [await service.start_ingestion(upload) for upload in uploads]
+        taken_in = [await service.wait(run_id, 300) for run_id in run_ids]
+    for upload, run in zip(uploads, taken_in, strict=True):
+        print(f"{run.status}  {upload.source}  {run.error or ''}")
     if any(run.status == "failed" for run in taken_in):
         raise typer.Exit(1)
 
 
-@main.command()
-def runs(run_id: Annotated[str, typer.Argument()] = "") -> None:
+@command
+async def runs(run_id: Annotated[str, typer.Argument()] = "") -> None:
     """List the latest runs, or show the steps of one."""
-    for run in _run(_runs(run_id)):
+    async with _service() as service:
+        found = [await service.wait(run_id, 0)] if run_id else await service.list_runs(20)
+    for run in found:
+        if run is None:
+            sys.exit(f"There is no run {run_id}.")
         print(f"{run.id}  {run.status:9}  {run.kind:9}  {run.created_at:%Y-%m-%d %H:%M:%S}")
         for step in run.steps:
-            times = f"{step.attempts} attempt{'s' * (step.attempts > 1)}"
-            print(f"    {step.number:3}  {step.name:20}  {times}  {step.error or ''}")
+            print(f"    {step.number:3}  {step.name:24}  attempts: {step.attempts}  {step.error or ''}")
 
 
 @main.command()
@@ -82,38 +107,9 @@ def migrate() -> None:
         database.migrate()
 
 
-@main.command()
-def reindex() -> None:
+@command
+async def reindex() -> None:
     """Compute the vectors of all documents anew, with the embedding model that is set."""
-    _run(_reindex())
-
-
-async def _ask(question: str) -> Run:
-    async with _service() as service:
-        run_id = await service.start_question(Question(question=question))
-        run: Run = await service.wait(run_id, 300)
-        return run
-
-
-async def _ingest(paths: list[Path]) -> list[Run]:
-    async with _service() as service:
-        run_ids = [
-            await service.start_ingestion(Upload(source=source, content=path.read_bytes()))
-            for source, path in _files(paths)
-        ]
-        return [await service.wait(run_id, 3600) for run_id in run_ids]
-
-
-async def _runs(run_id: str) -> list[Run]:
-    async with _service() as service:
-        if not run_id:
-            runs: list[Run] = await service.list_runs(20)
-            return runs
-        run = await service.wait(run_id, 0)
-        return [run] if run else sys.exit(f"There is no run {run_id}.")
-
-
-async def _reindex() -> None:
     with database.server():
         async with database.lifespan():
             await database.reindex(embeddings.embed)
@@ -122,7 +118,7 @@ async def _reindex() -> None:
 @asynccontextmanager
 async def _service() -> AsyncIterator[Any]:
     """The running server of this project or else, in this process, the parts themselves."""
-    client = Client(ADDRESS.read_text()) if ADDRESS.exists() else None
+    client = Client(ADDRESS.read_text(encoding="utf-8")) if ADDRESS.exists() else None
     if client and await client.answers():
         yield client
         return
@@ -143,11 +139,10 @@ def _files(paths: list[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def _serve(host: str, reload: bool) -> None:
-    with socket.socket() as probe:
-        if probe.connect_ex((host, settings.port)) == 0:
-            raise typer.BadParameter(f"PORT {settings.port} is in use. Set another: PORT=8001.")
+    with suppress(OSError), socket.create_connection((host, settings.port), timeout=1):
+        raise typer.BadParameter(f"PORT {settings.port} is in use. Set another: PORT={settings.port + 1}.")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    ADDRESS.write_text(f"http://{host}:{settings.port}")
+    ADDRESS.write_text(f"http://localhost:{settings.port}", encoding="utf-8")
     uvicorn.run(
         "app.main:app",
         host=host,
@@ -159,18 +154,6 @@ def _serve(host: str, reload: bool) -> None:
         log_level="warning",
     )
     ADDRESS.unlink(missing_ok=True)
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        try:
-            return runner.run(work)
-        except (ServiceError, UnreadableError, RuntimeError, ValidationError) as error:
-            sys.exit(f"{error}")
-        except Exception as error:
-            if database.is_retryable(error):
-                sys.exit(f"The database does not answer: {error}")
-            raise
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
 class Document(BaseModel):
-    """`source` is the name it came in under: a second upload of that name replaces it."""
-
     id: UUID
     source: str
     content_hash: str
@@ -20,7 +18,7 @@ class Document(BaseModel):
 
 
 class Chunk(BaseModel):
-    """A passage of a document; `heading` is the path of headings above it."""
+    """A passage of a document, below a path of headings."""
 
     position: int
     heading: str
@@ -28,8 +26,6 @@ class Chunk(BaseModel):
 
 
 class Hit(Chunk):
-    """A passage that a search found; a higher score is better."""
-
     document_id: UUID
     source: str
     score: float

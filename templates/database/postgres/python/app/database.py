@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from pydantic_settings import BaseSettings
 
-from app import embeddings, postgres_server
+from app import embeddings
 from app.models import Chunk, Document, Hit
 from app.settings import FROM_ENVIRONMENT, ROOT, settings
 
@@ -46,8 +46,10 @@ def server() -> Iterator[None]:
     if DatabaseSettings().database_url:
         yield
         return
-    with postgres_server.serve(settings.data_dir / "postgres") as embedded:
-        os.environ["DATABASE_URL"] = embedded
+    from embedded import postgres  # not needed in production
+
+    with postgres.serve(settings.data_dir / "postgres") as embedded_url:
+        os.environ["DATABASE_URL"] = embedded_url
         try:
             yield
         finally:

@@ -7,9 +7,10 @@ down_revision = None
 
 
 def upgrade() -> None:
-    op.execute("CREATE EXTENSION IF NOT EXISTS vector")
     op.execute(
         """
+        CREATE EXTENSION IF NOT EXISTS vector;
+
         CREATE TABLE documents (
             id uuid PRIMARY KEY,
             source text NOT NULL UNIQUE,
@@ -17,33 +18,26 @@ def upgrade() -> None:
             metadata jsonb NOT NULL,
             chunks integer NOT NULL,
             created_at timestamptz NOT NULL DEFAULT now()
-        )
-        """
-    )
-    op.execute(
-        """
+        );
+        CREATE INDEX ON documents USING gin (metadata);
+
         CREATE TABLE chunks (
             document_id uuid NOT NULL REFERENCES documents ON DELETE CASCADE,
             position integer NOT NULL,
             heading text NOT NULL,
             text text NOT NULL,
             embedding vector NOT NULL,
-            words tsvector GENERATED ALWAYS AS
-                (to_tsvector('english', heading || ' ' || text)) STORED,
+            words tsvector GENERATED ALWAYS AS (to_tsvector('english', heading || ' ' || text)) STORED,
             PRIMARY KEY (document_id, position)
-        )
-        """
-    )
-    op.execute("CREATE INDEX ON chunks USING gin (words)")
-    op.execute("CREATE INDEX ON documents USING gin (metadata)")
-    # One row: the model that all vectors come from. Their index is built when its size is known.
-    op.execute(
-        """
+        );
+        CREATE INDEX ON chunks USING gin (words);
+
+        -- One row: the model that all vectors come from. Their index is built when its size is known.
         CREATE TABLE embedding_model (
             name text NOT NULL,
             dimensions integer NOT NULL,
             only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one)
-        )
+        );
         """
     )
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.postgres_server import serve
+from embedded.postgres import serve
 
 OTHER_USER = """
 import sys
 from pathlib import Path
-from app.postgres_server import serve
+from embedded.postgres import serve
 with serve(Path(sys.argv[1])) as url:
     print(url, flush=True)
     sys.stdin.read()

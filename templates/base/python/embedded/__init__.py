@@ -1,0 +1,1 @@
+"""Real parts that stand in on a laptop for the servers of production. `app` works without them."""
