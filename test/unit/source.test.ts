@@ -2,8 +2,11 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { BASE, ownerOf } from "../../src/catalogue.ts";
+import { readPins } from "../../src/fragments/constraints.ts";
 import { readTemplates } from "../../src/read-templates.ts";
 import { compileTemplate } from "../../src/template.ts";
+import { normalizeName } from "../../src/tool.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 
@@ -21,6 +24,25 @@ test("src/ and the build name no tool", async () => {
   expect(ids.length).toBeGreaterThan(3);
   const named = new RegExp(`\\b(?:${ids.join("|")})\\b`, "i");
   expect([...sources, "build.js", "bin/create-ai-stack.js"].filter((path) => named.test(read(path)))).toEqual([]);
+});
+
+test("the base and every tool pin each package that they require to the version that they require", async () => {
+  const { catalogue, files } = await readTemplates(join(ROOT, "templates"), compileTemplate);
+  const tools = catalogue.categories.flatMap((category) => category.tools);
+  for (const [owner, { dependencies, devDependencies }] of [
+    [BASE, catalogue.base] as const,
+    ...tools.map((tool) => [ownerOf(tool), tool] as const),
+  ]) {
+    const pins = readPins(files[owner]?.constraints ?? "", owner);
+    for (const { requirement } of [...dependencies, ...devDependencies]) {
+      const [, name = "", version] = requirement.match(/^([\w.-]+)(?:\[[^\]]*\])?>=([^,;\s]+)/) ?? [];
+      const tested = pins.get(normalizeName(name)) ?? [];
+      expect(
+        tested.map((pin) => pin.split(/==|\s/)[1]),
+        `${owner}: ${requirement}`,
+      ).toContain(version);
+    }
+  }
 });
 
 test("no file of src/ has over 300 lines, and all have below 2,500", () => {
