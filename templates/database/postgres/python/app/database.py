@@ -5,6 +5,7 @@ Without DATABASE_URL, a PostgreSQL of the project's own runs in the data folder.
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -57,7 +58,8 @@ def server() -> Iterator[None]:
 
 
 def url() -> str:
-    return DatabaseSettings().database_url
+    """In libpq's form; SQLAlchemy's and Heroku's are understood as well."""
+    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", DatabaseSettings().database_url)
 
 
 def migrate() -> None:
@@ -93,13 +95,14 @@ async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Se
     Where another source has the same content, its document stays and is returned. Raises `IndexMismatchError`.
     """
     async with _transaction() as connection:
-        # The same content can come in twice at once.
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [document.content_hash])
+        # One at a time: the same content can come in twice at once, and the first vectors decide on the model.
+        await connection.execute("LOCK TABLE embedding_model IN SHARE ROW EXCLUSIVE MODE")
         for stored in await _fetch(connection, Document, BY_CONTENT, [document.content_hash]):
             if stored.id != document.id:
                 await connection.execute("DELETE FROM documents WHERE id = %s", [document.id])
                 return stored
-        await _use_model(connection, len(vectors[0]))
+        if not await _same_model(connection, len(vectors[0])):
+            await _build_index(connection, len(vectors[0]))
         row = document.model_dump() | {"metadata": Jsonb(document.metadata), "chunks": len(chunks)}
         await connection.execute(SAVE, row)
         await connection.execute("DELETE FROM chunks WHERE document_id = %s", [document.id])
@@ -116,7 +119,7 @@ async def search(text: str, vector: list[float], filters: dict[str, str], limit:
     `filters` are pairs that a document's metadata must contain. Raises `IndexMismatchError`.
     """
     async with _transaction() as connection:
-        if not await _stored_model(connection, len(vector)):
+        if not await _same_model(connection, len(vector)):
             return []  # no document either
         query = SEARCH.format(dimensions=sql.Literal(len(vector)))
         values = {"text": text, "vector": str(vector), "filters": Jsonb(filters), "limit": limit}
@@ -161,7 +164,7 @@ async def reindex(embed: Callable[[list[str]], Awaitable[list[list[float]]]]) ->
                 [(str(vector), *chunk[1:]) for vector, chunk in zip(vectors, batch, strict=True)],
             )
         if chunks:
-            await _use_model(connection, len(vectors[0]))
+            await _build_index(connection, len(vectors[0]))
 
 
 BY_CONTENT = sql.SQL("SELECT * FROM documents WHERE content_hash = %s")
@@ -226,7 +229,7 @@ async def _fetch(
     return await cursor.fetchall()
 
 
-async def _stored_model(connection: psycopg.AsyncConnection, dimensions: int) -> bool:
+async def _same_model(connection: psycopg.AsyncConnection, dimensions: int) -> bool:
     """False where no vector is stored yet. Raises when those stored are of another model."""
     wanted = (embeddings.model_name(), dimensions)
     stored = await (await connection.execute("SELECT name, dimensions FROM embedding_model")).fetchone()
@@ -238,13 +241,8 @@ async def _stored_model(connection: psycopg.AsyncConnection, dimensions: int) ->
     return stored is not None
 
 
-async def _use_model(connection: psycopg.AsyncConnection, dimensions: int) -> None:
-    """The first vectors decide on the model, and the index is made for their size."""
-    if await _stored_model(connection, dimensions):
-        return
-    await connection.execute("LOCK TABLE embedding_model")  # others may be the first at the same time
-    if not await _stored_model(connection, dimensions):
-        row = [embeddings.model_name(), dimensions]
-        await connection.execute("INSERT INTO embedding_model (name, dimensions) VALUES (%s, %s)", row)
-        index = "CREATE INDEX chunks_embedding ON chunks USING hnsw ((embedding::halfvec({})) halfvec_cosine_ops)"
-        await connection.execute(sql.SQL(index).format(sql.Literal(dimensions)))
+async def _build_index(connection: psycopg.AsyncConnection, dimensions: int) -> None:
+    row = [embeddings.model_name(), dimensions]
+    await connection.execute("INSERT INTO embedding_model (name, dimensions) VALUES (%s, %s)", row)
+    index = "CREATE INDEX chunks_embedding ON chunks USING hnsw ((embedding::halfvec({})) halfvec_cosine_ops)"
+    await connection.execute(sql.SQL(index).format(sql.Literal(dimensions)))
