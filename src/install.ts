@@ -5,6 +5,7 @@ import { Cancelled, EXIT, UserError } from "./errors.ts";
 import { pinUv } from "./fragments/pins.ts";
 import { findOnPath, findPython, installPythonHint, type Python } from "./machine.ts";
 import { changeDirectory, setupSteps, uvInVenv } from "./steps.ts";
+import { bundleAuthorities, deriveUvSettings } from "./uv-settings.ts";
 
 export interface Install {
   folder: string;
@@ -14,10 +15,16 @@ export interface Install {
   signal: AbortSignal;
 }
 
-/** Installs the dependencies and writes `uv.lock`. Returns a note where it went another way than usual. */
-export async function install(project: Install): Promise<string | undefined> {
+/** With what uv and pip need beside the environment that is there. */
+interface Derived extends Install {
+  variables?: Record<string, string>;
+  notes?: string[];
+}
+
+/** Installs the dependencies and writes `uv.lock`. Returns notes where it went another way than usual. */
+export async function install(project: Install): Promise<string[]> {
   const uv = findOnPath("uv");
-  if (uv !== undefined) return sync(project, uv, ["sync"], setupSteps({ uv: true }));
+  if (uv !== undefined) return derive(project, "", (derived) => sync(derived, uv, ["sync"], setupSteps({ uv: true })));
   const python = await findPython();
   if (python === undefined || "tooOld" in python) {
     throw failure(
@@ -29,14 +36,41 @@ export async function install(project: Install): Promise<string | undefined> {
     );
   }
   const steps = setupSteps({ uv: false, python: python.command });
-  await bootstrapUv(project, python, steps);
-  // An exact sync would remove uv itself from the environment.
-  return sync(project, join(project.folder, uvInVenv()), ["sync", "--inexact"], steps.slice(-1));
+  await makeVenv(project, python, steps);
+  const pip = [join(project.folder, uvInVenv("python")), "-m", "pip"] as const;
+  // Never shown: an index's address may hold a password.
+  const { output: pipConfig } = await run({ ...project, verbose: false }, ...pip, "config", "list");
+  return derive(project, pipConfig, async (derived) => {
+    const uvByPip = await run(derived, ...pip, "install", "--quiet", "uv");
+    if (!uvByPip.ok) {
+      throw failure(derived, "pip", `pip could not install uv: ${tail(uvByPip.output)}`, "", steps.slice(1));
+    }
+    // An exact sync would remove uv itself from the environment.
+    return sync(derived, join(project.folder, uvInVenv()), ["sync", "--inexact"], steps.slice(-1));
+  });
 }
 
-async function bootstrapUv(project: Install, python: Python, steps: string[]): Promise<void> {
+/** uv reads neither pip's nor npm's settings; who has set them wants them respected. */
+async function derive<Result>(
+  project: Install,
+  pipConfig: string,
+  use: (derived: Derived) => Promise<Result>,
+): Promise<Result> {
+  const { variables, authorities } = deriveUvSettings(process.env, pipConfig);
+  const bundle = bundleAuthorities(authorities);
+  const names = [...Object.keys(variables), ...(bundle === undefined ? [] : ["SSL_CERT_FILE"])].join(", ");
+  const notes = names === "" ? [] : [`uv reads no settings of pip or npm. From these, the install took ${names}.`];
+  const trust = bundle === undefined ? {} : { SSL_CERT_FILE: bundle.file, PIP_CERT: bundle.file };
+  try {
+    return await use({ ...project, variables: { ...variables, ...trust }, notes });
+  } finally {
+    if (bundle !== undefined) await rm(bundle.folder, { recursive: true, force: true });
+  }
+}
+
+async function makeVenv(project: Install, python: Python, steps: string[]): Promise<void> {
   const [command = "python3", ...args] = python.argv;
-  const venv = await run(project, command, [...args, "-m", "venv", ".venv"]);
+  const venv = await run(project, command, ...args, "-m", "venv", ".venv");
   if (!venv.ok) {
     await rm(join(project.folder, ".venv"), { recursive: true, force: true });
     const hint = /ensurepip|python3-venv/.test(venv.output)
@@ -44,24 +78,23 @@ async function bootstrapUv(project: Install, python: Python, steps: string[]): P
       : installPythonHint();
     throw failure(project, "venv", `${python.command} could not make .venv: ${tail(venv.output)}`, hint, steps);
   }
-  const pip = await run(project, join(project.folder, uvInVenv("python")), ["-m", "pip", "install", "--quiet", "uv"]);
-  if (!pip.ok) throw failure(project, "pip", `pip could not install uv: ${tail(pip.output)}`, "", steps.slice(1));
 }
 
-async function sync(project: Install, uv: string, args: string[], steps: string[]): Promise<string | undefined> {
-  const first = await run(project, uv, args);
-  if (first.ok) return undefined;
+async function sync(project: Derived, uv: string, args: string[], steps: string[]): Promise<string[]> {
+  const notes = project.notes ?? [];
+  const first = await run(project, uv, ...args);
+  if (first.ok) return notes;
   if (!OUT_OF_REACH.test(first.output)) {
     const pyproject = join(project.folder, "pyproject.toml");
     const original = await readFile(pyproject, "utf8");
     await writeFile(pyproject, pinUv(original, project.constraints));
     let isPinned = false;
     try {
-      isPinned = (await run(project, uv, args)).ok;
+      isPinned = (await run(project, uv, ...args)).ok;
     } finally {
       if (!isPinned) await writeFile(pyproject, original);
     }
-    if (isPinned) return PINNED;
+    if (isPinned) return [...notes, PINNED];
   }
   throw failure(project, "install", `uv could not install the dependencies:\n${tail(first.output)}`, "", steps);
 }
@@ -73,10 +106,10 @@ const PINNED =
   "The newest releases do not fit together, so the tested versions were installed. " +
   "To try newer ones later, remove constraint-dependencies from pyproject.toml.";
 
-async function run({ folder, verbose, signal }: Install, command: string, args: string[]) {
-  // The environment goes through as it is: proxy, index and certificate settings are the user's.
+async function run({ folder, verbose, signal, variables }: Derived, command: string, ...args: string[]) {
   const { exitCode, all, isCanceled, message } = await execa(command, args, {
     cwd: folder,
+    env: variables ?? {},
     stdin: "ignore",
     all: true,
     stdout: verbose ? ["pipe", process.stderr] : "pipe",
@@ -94,10 +127,12 @@ function noPython(tooOld: string | undefined): string {
   return `The project is written, but it needs uv, or Python 3.11 or newer, to install: ${found}.`;
 }
 
-function failure({ folder }: Install, code: string, message: string, hint: string, steps: string[]): UserError {
+function failure(project: Derived, code: string, message: string, hint: string, steps: string[]): UserError {
+  const { folder, notes = [] } = project;
   const commands = [...changeDirectory(folder, process.cwd()), ...steps].map((step) => `  ${step}`);
   const again = `To try again:\n${commands.join("\n")}`;
-  return new UserError({ code, message, hint: hint === "" ? again : `${hint}\n${again}`, exitCode: EXIT.failure });
+  const lines = [hint, ...notes, again].filter((line) => line !== "");
+  return new UserError({ code, message, hint: lines.join("\n"), exitCode: EXIT.failure });
 }
 
 /** The end of a tool's output, without the passwords that its URLs may hold. */

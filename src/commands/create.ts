@@ -128,8 +128,8 @@ async function equip(project: Project, flags: Flags, output: Output, signal: Abo
   let failure: unknown;
   if (flags.install) {
     try {
-      const note = await output.progress("Installing the dependencies", () => installInto(project, output, signal));
-      if (note !== undefined) notes.push(note);
+      const install = () => installInto(project, output, signal);
+      notes.push(...(await output.progress("Installing the dependencies", install)));
     } catch (error) {
       if (error instanceof Cancelled || !(error instanceof UserError)) throw error;
       failure = error;
@@ -140,11 +140,7 @@ async function equip(project: Project, flags: Flags, output: Output, signal: Abo
   return notes;
 }
 
-async function installInto(
-  { target, files }: Project,
-  output: Output,
-  signal: AbortSignal,
-): Promise<string | undefined> {
+async function installInto({ target, files }: Project, output: Output, signal: AbortSignal): Promise<string[]> {
   const { install } = await import("../install.ts");
   const constraints = files.get("constraints.txt") ?? "";
   return install({ folder: target.path, constraints, verbose: output.verbose, signal });

@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { expect, test } from "vitest";
@@ -27,6 +27,20 @@ test("uv sync runs in the project, with the user's environment, and uv.lock is i
   const { stdout: files } = await execa("git", ["ls-files"], { cwd: project });
   expect(files.split("\n")).toContain("uv.lock");
   expect(stdout).toContain("Next:\n  cd my-app\n  uv run my-app dev\n");
+});
+
+test("what pip and npm are told, uv is told, and it says so", async () => {
+  const uv = `echo "$UV_DEFAULT_INDEX $HTTPS_PROXY" >> "$LOG"; grep -c "the company's" "$SSL_CERT_FILE" >> "$LOG"; ${LOCK}`;
+  const company = join(await tempFolder(), "company.pem");
+  await writeFile(company, "the company's\n");
+  const { stdout, calls } = await create({ uv }, ARGS, {
+    PIP_INDEX_URL: "https://me:secret@index.example/simple",
+    npm_config_https_proxy: "http://proxy.example:3128",
+    npm_config_cafile: company,
+  });
+  expect(calls).toMatch(/^https:\/\/me:secret@index\.example\/simple http:\/\/proxy\.example:3128\n1\n/);
+  expect(stdout).toContain("the install took UV_DEFAULT_INDEX, HTTPS_PROXY, SSL_CERT_FILE.");
+  expect(stdout).not.toContain("secret");
 });
 
 test("--no-install installs nothing and says how to", async () => {
@@ -86,7 +100,9 @@ test("without uv, it comes into .venv, and every command printed uses it there",
   const commands = { "python3.12": venv, mkdir: true, chmod: true, cp: true } as const;
   const { exitCode, stdout, calls } = await create(commands, ARGS, { UV: uv });
   expect(exitCode).toBe(0);
-  expect(calls).toBe("python: -m venv .venv\npip: -m pip install --quiet uv\n./my-app: sync --inexact index=\n");
+  expect(calls).toBe(
+    "python: -m venv .venv\npip: -m pip config list\npip: -m pip install --quiet uv\n./my-app: sync --inexact index=\n",
+  );
   expect(stdout).toContain("Next:\n  cd my-app\n  .venv/bin/uv run my-app dev\n");
 });
 
