@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import cache
 from typing import Protocol
 
@@ -26,6 +27,9 @@ Messages = Sequence[ChatCompletionMessageParam]
 Tools = Sequence[ChatCompletionFunctionToolParam]
 
 PIECE = 40  # characters that are passed on at once: each piece is a write to the database
+
+idempotency_key: ContextVar[str] = ContextVar("idempotency_key", default="")
+"""Set around a step: the same when it runs again, so that a provider that knows such keys does not bill twice."""
 
 
 class Quote(BaseModel):
@@ -116,6 +120,7 @@ class OpenAIModel:
                 tools=tools,
                 response_format=Draft,
                 stream_options={"include_usage": True},
+                extra_headers={"Idempotency-Key": key} if (key := idempotency_key.get()) else None,
             ) as stream:
                 async for event in stream:
                     if event.type == "content.delta":

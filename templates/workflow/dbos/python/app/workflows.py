@@ -152,6 +152,7 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
     async def attempt() -> T:
         now = datetime.now(UTC).isoformat()
         await _write_event("step", {"number": DBOS.step_id, "name": name, "started_at": now})
+        llm.idempotency_key.set(f"{DBOS.workflow_id}:{DBOS.step_id}")
         try:
             return await function(*args)
         except Exception as error:
