@@ -1,32 +1,22 @@
-"""A server that speaks OpenAI's chat completions, for tests: streamed, with tool calls and usage."""
+"""A server that speaks OpenAI's chat completions, streamed, for tests."""
 
 import json
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 MODEL = "gpt-4o-mini"
-
 Reply = int | Iterable[str]
 """The status of an error, or the pieces of a stream. The last of these is empty, or else the connection breaks."""
 
 
 class FakeOpenAI(ThreadingHTTPServer):
-    def __init__(self, reply: Callable[[list[dict[str, Any]]], Reply]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, reply: Callable[[list[Any]], Reply]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
         self.reply = reply  # to the messages of a request
-        self.requests: list[dict[str, Any]] = []
+        self.asked: list[list[Any]] = []  # the messages of all requests
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
-
-
-@contextmanager
-def serve(reply: Callable[[list[dict[str, Any]]], Reply]) -> Iterator[FakeOpenAI]:
-    with FakeOpenAI(reply) as server:
-        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 def tool_call(name: str, **arguments: object) -> list[str]:
@@ -37,7 +27,7 @@ def tool_call(name: str, **arguments: object) -> list[str]:
 
 def draft(text: str, *quotes: tuple[int, str]) -> list[str]:
     cited = [{"passage": passage, "quote": quote} for passage, quote in quotes]
-    return content(json.dumps({"answered": bool(quotes), "text": text, "quotes": cited}))
+    return content(json.dumps({"answered": True, "text": text, "quotes": cited}))
 
 
 def content(text: str, finish: str = "stop") -> list[str]:
@@ -56,14 +46,13 @@ def _cut(text: str) -> list[str]:
     return [text[start : start + 7] for start in range(0, len(text), 7)]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     server: FakeOpenAI
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append(request)
-        reply = self.server.reply(request["messages"])
+        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"])
+        reply = self.server.reply(self.server.asked[-1])
         status, pieces = (reply, ['{"error": {"message": "as told"}}', ""]) if isinstance(reply, int) else (200, reply)
         self.send_response_only(status)
         self.send_header("Content-Type", "text/event-stream" if status == 200 else "application/json")

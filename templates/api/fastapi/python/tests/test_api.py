@@ -26,10 +26,11 @@ async def stack(database_server: None) -> AsyncIterator[None]:
         yield
 
 
-def client() -> httpx2.AsyncClient:
+async def call(request: str, **options: Any) -> httpx2.Response:
     """Of an application with the settings as they are now."""
     transport = httpx2.ASGITransport(api.create_app(main.lifespan))
-    return httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=60)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=60) as client:
+        return await client.request(*request.split(" ", 1), **options)
 
 
 def events(response: httpx2.Response) -> list[dict[str, str]]:
@@ -38,45 +39,44 @@ def events(response: httpx2.Response) -> list[dict[str, str]]:
 
 
 async def test_an_answer_cites_the_sentence_that_it_rests_on() -> None:
-    response = await client().post("/ask", json=KEPT)
+    response = await call("POST /ask", json=KEPT)
     run = response.json()
     assert (response.status_code, run["status"], run["result"]["refused"]) == (200, "succeeded", False)
     citation = run["result"]["citations"][0]
     assert citation["source"] == "sample/billing.md"
     assert re.search(r"kept for ten\s+years", citation["quote"])
-    assert (await client().get(response.headers["Location"])).json() == run
+    assert (await call(f"GET {response.headers['Location']}")).json() == run
 
 
 async def test_events_are_numbered_and_can_be_taken_up_again() -> None:
-    first, *middle, last = events(await client().post("/ask/stream", json=KEPT))
+    first, *middle, last = events(await call("POST /ask/stream", json=KEPT))
     assert (first["event"], last["event"]) == ("run", "run")
     assert [event["id"] for event in middle] == [str(number) for number in range(1, len(middle) + 1)]
     run = json.loads(last["data"])
     text = [json.loads(event["data"])["text"] for event in middle if event["event"] == "text"]
     assert "".join(text) == run["result"]["text"]
-    again = await client().get(f"/runs/{run['id']}/events", headers={"Last-Event-ID": "2"})
+    again = await call(f"GET /runs/{run['id']}/events", headers={"Last-Event-ID": "2"})
     assert events(again) == [*middle[2:], last]
 
 
 async def test_an_idempotency_key_starts_one_run() -> None:
-    key, other = {"Idempotency-Key": "first"}, {"question": "When is the door open?"}
-    first, second = [await client().post("/ask", json=KEPT, headers=key) for _ in range(2)]
+    key = {"Idempotency-Key": "first"}
+    first, second = [await call("POST /ask", json=KEPT, headers=key) for _ in range(2)]
     assert first.json() == second.json()
-    for path in ("/ask", "/ask/stream"):
-        refused = await client().post(path, json=other, headers=key)
-        assert (refused.status_code, "'first'" in refused.json()["detail"]) == (422, True)
+    refused = await call("POST /ask/stream", json={"question": "Where?"}, headers=key)
+    assert (refused.status_code, "'first'" in refused.json()["detail"]) == (422, True)
 
 
 async def test_documents_come_and_go() -> None:
-    put = await client().put("/documents/notes/a b.md?metadata=team:ops", content="# Door\n\nThe code is 4711.\n")
+    put = await call("PUT /documents/notes/a b.md?metadata=team:ops", content="# Door\n\nThe code of the door is 4711.")
     document = put.json()["result"]
     assert (document["source"], document["metadata"]) == ("notes/a b.md", {"team": "ops"})
+    assert (await call("GET /documents?limit=1&after=notes")).json() == [document]
     path, question = f"/documents/{document['id']}", {"question": "What is the code?", "filters": {"team": "ops"}}
-    assert (await client().get(path)).json() == document
-    assert (await client().get("/documents?limit=1&after=notes")).json() == [document]
-    assert "4711" in (await client().post("/ask", json=question)).json()["result"]["text"]
-    assert [(await client().delete(path)).status_code for _ in range(2)] == [204, 404]
-    assert (await client().post("/ask", json=question)).json()["result"]["refused"]
+    assert (await call(f"GET {path}")).json() == document
+    assert "4711" in (await call("POST /ask", json=question)).json()["result"]["text"]
+    assert [(await call(f"DELETE {path}")).status_code for _ in range(2)] == [204, 404]
+    assert (await call("POST /ask", json=question)).json()["result"]["refused"]
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,10 @@ async def test_documents_come_and_go() -> None:
         ("POST /ask", json.dumps({"question": "x" * 4001}), 422, r"body\.question: .* at most 4000"),
         ("POST /ask", '{"question"', 422, "JSON"),
         ("POST /ask", " " * 10_001, 413, "MAX_UPLOAD_BYTES, 10000"),
-        ("PUT /documents/a.pdf", "x", 422, r"\.pdf is not supported, only \.md and \.txt"),
+        ("PUT /documents/a.pdf", "x", 422, r"a\.pdf: \.pdf is not supported"),
         ("PUT /documents/a.md?metadata=x", "x", 422, r"query\.metadata\.0"),
         ("GET /documents?limit=101", "", 422, r"query\.limit: .* 100"),
-        ("GET /documents/1", "", 422, r"path\.document_id"),
         ("GET /runs/1/events", "", 404, "no run 1"),
-        ("POST /runs/1/cancel", "", 404, "no run 1"),
         ("POST /runs/1/resume", "", 404, "no run 1"),
         ("GET /nowhere", "", 404, "Not Found"),
     ],
@@ -99,47 +97,45 @@ async def test_errors_name_what_is_wrong(
     request_line: str, body: str, status: int, detail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "max_upload_bytes", 10_000)
-    json_body = {"Content-Type": "application/json"}
-    response = await client().request(*request_line.split(), content=body, headers=json_body)
+    response = await call(request_line, content=body, headers={"Content-Type": "application/json"})
     assert response.headers["Content-Type"] == "application/problem+json"
     assert (response.status_code, response.json()["status"]) == (status, status)
     assert re.search(detail, response.json()["detail"])
 
 
 async def test_a_run_is_cancelled_and_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    complete, begun, released = llm.complete, threading.Event(), threading.Event()
+    complete, held, released = llm.complete, threading.Event(), threading.Event()
 
     async def hold(*args: Any) -> llm.Completion:
-        begun.set()
+        held.set()
         await asyncio.to_thread(released.wait)
         return await complete(*args)
 
     monkeypatch.setattr(llm, "complete", hold)
-    started = await client().post("/ask?wait=0", json=KEPT)
+    started = await call("POST /ask?wait=0", json=KEPT)
     path = f"/runs/{started.json()['id']}"
-    assert (started.status_code, started.json()["status"]) == (202, "queued")
-    await asyncio.to_thread(begun.wait)
-    assert (await client().post(f"{path}/cancel")).json()["status"] == "cancelled"
+    await asyncio.to_thread(held.wait)
+    assert (await call(f"POST {path}/cancel")).json()["status"] == "cancelled"
     released.set()
-    await client().post(f"{path}/resume")
-    assert (await client().get(f"{path}?wait=30")).json()["status"] == "succeeded"
+    await call(f"POST {path}/resume")
+    assert (await call(f"GET {path}?wait=30")).json()["status"] == "succeeded"
 
 
 async def test_with_a_key_every_route_but_health_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = {*(await client().get("/openapi.json")).json()["paths"], "/docs", "/openapi.json", "/nowhere"}
+    paths = {*(await call("GET /openapi.json")).json()["paths"], "/docs", "/openapi.json", "/nowhere"}
     monkeypatch.setattr(settings, "api_key", "secret")
-    assert {path for path in paths if (await client().get(path)).status_code == 401} == paths - OPEN_PATHS
+    assert {path for path in paths if (await call(f"GET {path}")).status_code == 401} == paths - OPEN_PATHS
     for key, status in (("wrong", 401), ("secret", 200)):
         headers = {"Authorization": f"Bearer {key}", "Host": "app.example.com"}
-        assert (await client().get("/documents", headers=headers)).status_code == status
+        assert (await call("GET /documents", headers=headers)).status_code == status
 
 
 async def test_without_a_key_only_this_machine_and_allowed_origins_may_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "cors_origins", [FRIEND["Origin"]])
     for headers in ({"Host": "app.example.com"}, {"Origin": "https://evil.example.com"}, {"Origin": "null"}):
-        assert (await client().get("/documents", headers=headers)).status_code == 403
+        assert (await call("GET /documents", headers=headers)).status_code == 403
     for headers in (FRIEND, {"Host": "localhost:1", "Origin": "http://localhost:1"}):
-        assert (await client().get("/documents", headers=headers)).status_code == 200
-    preflight = await client().options("/ask", headers=FRIEND | {"Access-Control-Request-Method": "POST"})
+        assert (await call("GET /documents", headers=headers)).status_code == 200
+    preflight = await call("OPTIONS /ask", headers=FRIEND | {"Access-Control-Request-Method": "POST"})
     assert preflight.headers["Access-Control-Allow-Origin"] == FRIEND["Origin"]
-    assert {(await client().get(path, headers={"Host": "balancer"})).status_code for path in OPEN_PATHS} == {200}
+    assert {(await call(f"GET {path}", headers={"Host": "balancer"})).status_code for path in OPEN_PATHS} == {200}
