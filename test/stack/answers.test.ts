@@ -1,8 +1,7 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
-import { collapse, command, Service } from "./service.ts";
+import { collapse, command, makeFolder, Service } from "./service.ts";
 
 // Real input, see documents/README: pages that nobody here wrote, and questions that were fixed before any tuning.
 
@@ -18,7 +17,7 @@ interface Question {
 }
 
 beforeAll(async () => {
-  data = await mkdtemp(join(tmpdir(), "data-"));
+  data = await makeFolder("data-");
   // Not `dev`, which would add the samples.
   service = await Service.start({ project, data, command: ["uv", "run", "my-app", "serve"] });
 });
@@ -28,40 +27,47 @@ afterAll(async () => {
   await rm(data, { recursive: true, force: true });
 });
 
-test("without a key, the documentation of Python is cited, answers, and is not made to answer what it cannot", async () => {
-  const ingested = await command({ project, data }, "ingest", DOCUMENTS);
-  expect(ingested.exitCode, ingested.stderr).toBe(0);
-  expect(ingested.stdout.split("\n").filter((line) => !line.startsWith("succeeded"))).toEqual([]);
+// Two megabytes go through the embedding model, on whatever processor this is.
+const PATIENCE = 1_200_000;
 
-  const { answerable, unanswerable }: { answerable: Question[]; unanswerable: { question: string }[] } = JSON.parse(
-    await readFile(join(import.meta.dirname, "questions.json"), "utf8"),
-  );
-  const misses: string[] = [];
-  let cited = 0;
-  let answered = 0;
-  for (const { question, file, answer } of answerable) {
-    const { citations } = (await service.ask(question)).result;
-    const right = citations.filter(({ source }) => [file].flat().includes(source));
-    const quotes = right.map(({ quote }) => collapse(quote));
-    for (const { source, quote } of citations) await expectVerbatim(source, quote);
-    if (right.length > 0) cited += 1;
-    if (quotes.some((quote) => answer.some((words) => quote.includes(collapse(words))))) answered += 1;
-    else misses.push(`${right.length > 0 ? "cited only" : "not cited"}: ${question}`);
-  }
-  let refused = 0;
-  for (const { question } of unanswerable) {
-    if ((await service.ask(question)).result.refused) refused += 1;
-    else misses.push(`not refused: ${question}`);
-  }
+test(
+  "without a key, the documentation of Python is cited, answers, and is not made to answer what it cannot",
+  async () => {
+    const ingested = await command({ project, data }, "ingest", DOCUMENTS);
+    expect(ingested.exitCode, ingested.stderr).toBe(0);
+    expect(ingested.stdout.split("\n").filter((line) => !line.startsWith("succeeded"))).toEqual([]);
 
-  const figures = `${cited} of 20 cited, ${answered} of 20 answered, ${refused} of 10 refused`;
-  console.log([figures, ...misses].join("\n"));
-  expect([answerable.length, unanswerable.length]).toEqual([20, 10]);
-  expect(cited, figures).toBeGreaterThanOrEqual(16);
-  expect(answered, figures).toBeGreaterThanOrEqual(12);
-  expect(refused, figures).toBeGreaterThanOrEqual(8);
-  await expectPromised({ cited, answered, refused });
-});
+    const { answerable, unanswerable }: { answerable: Question[]; unanswerable: { question: string }[] } = JSON.parse(
+      await readFile(join(import.meta.dirname, "questions.json"), "utf8"),
+    );
+    const misses: string[] = [];
+    let cited = 0;
+    let answered = 0;
+    for (const { question, file, answer } of answerable) {
+      const { citations } = (await service.ask(question)).result;
+      const right = citations.filter(({ source }) => [file].flat().includes(source));
+      const quotes = right.map(({ quote }) => collapse(quote));
+      for (const { source, quote } of citations) await expectVerbatim(source, quote);
+      if (right.length > 0) cited += 1;
+      if (quotes.some((quote) => answer.some((words) => quote.includes(collapse(words))))) answered += 1;
+      else misses.push(`${right.length > 0 ? "cited only" : "not cited"}: ${question}`);
+    }
+    let refused = 0;
+    for (const { question } of unanswerable) {
+      if ((await service.ask(question)).result.refused) refused += 1;
+      else misses.push(`not refused: ${question}`);
+    }
+
+    const figures = `${cited} of 20 cited, ${answered} of 20 answered, ${refused} of 10 refused`;
+    console.log([figures, ...misses].join("\n"));
+    expect([answerable.length, unanswerable.length]).toEqual([20, 10]);
+    expect(cited, figures).toBeGreaterThanOrEqual(16);
+    expect(answered, figures).toBeGreaterThanOrEqual(12);
+    expect(refused, figures).toBeGreaterThanOrEqual(8);
+    await expectPromised({ cited, answered, refused });
+  },
+  PATIENCE,
+);
 
 async function expectVerbatim(source: string, quote: string): Promise<void> {
   expect(collapse(await readFile(join(DOCUMENTS, source), "utf8"))).toContain(collapse(quote));

@@ -1,13 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rm } from "node:fs/promises";
 import { afterAll, beforeAll, expect, inject, onTestFinished, test } from "vitest";
 import { environment } from "./environment.ts";
 import { until } from "./machine.ts";
 import { ModelServer } from "./model-server.ts";
 import { script } from "./script.ts";
-import { embedded, type Run, Service } from "./service.ts";
+import { embedded, makeFolder, type Run, Service } from "./service.ts";
 
 // A run has five steps: llm 1, search, llm 2, read, llm 3. The model's server counts what really was asked of it.
 
@@ -21,7 +19,7 @@ let uninterrupted: Run;
 
 beforeAll(async () => {
   model = await ModelServer.start(script);
-  data = await mkdtemp(join(tmpdir(), "data-"));
+  data = await makeFolder("data-");
   service = await start();
   uninterrupted = await service.ask("How long are invoices kept?");
 });

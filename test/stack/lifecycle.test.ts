@@ -1,13 +1,12 @@
 import { spawn } from "node:child_process";
-import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { appendFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, onTestFinished, test } from "vitest";
 import { environment } from "./environment.ts";
 import { holdings, until } from "./machine.ts";
 import { ModelServer } from "./model-server.ts";
 import { script } from "./script.ts";
-import { collapse, command, embedded, Service } from "./service.ts";
+import { collapse, command, embedded, makeFolder, Service } from "./service.ts";
 
 const project = inject("project");
 let model: ModelServer;
@@ -22,11 +21,12 @@ afterAll(() => model.stop());
 const services: Service[] = [];
 
 beforeEach(async () => {
-  data = await mkdtemp(join(tmpdir(), "data-"));
+  data = await makeFolder("data-");
 });
 
 afterEach(async () => {
   model.release();
+  // The last first: they may share their data.
   for (const service of services.splice(0).reverse()) await service.end();
   await rm(data, { recursive: true, force: true });
 });
@@ -120,7 +120,7 @@ test("a port that is taken is told, and the service that has it stays", async ()
 });
 
 test("DATABASE_URL names another server: then the embedded one is not started", async () => {
-  const outside = await mkdtemp(join(tmpdir(), "outside-"));
+  const outside = await makeFolder("outside-");
   const { url, stop } = await serveDatabase(outside);
   onTestFinished(async () => {
     await stop();

@@ -17,11 +17,12 @@ export interface Holdings {
  * What is held by the processes that have `mark` in their environment, or work below one of the folders.
  * (PostgreSQL's processes overwrite their environment, and work in the folder of their data.)
  */
-export async function holdings(mark: string, folders: string[]): Promise<Holdings> {
+export async function holdings(mark: string | undefined, folders: string[]): Promise<Holdings> {
   const held: Holdings = { processes: new Map(), ports: new Set(), memory: new Set() };
   const sockets = await listeners();
   for (const pid of await pids()) {
-    if (!(await isMarked(pid, mark)) && !(await worksBelow(pid, folders))) continue;
+    const isOurs = (mark !== undefined && (await isMarked(pid, mark))) || (await worksBelow(pid, folders));
+    if (!isOurs || pid === process.pid) continue;
     const command = (await read(`/proc/${pid}/cmdline`)).replaceAll("\0", " ").trim();
     if (command === "") continue; // a zombie: it holds nothing, and its parent has to collect it
     held.processes.set(pid, command);

@@ -1,9 +1,8 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from "vitest";
 import { holdings } from "./machine.ts";
-import { collapse, command, type Document, type Run, Service } from "./service.ts";
+import { collapse, command, type Document, makeFolder, type Run, Service } from "./service.ts";
 
 const project = inject("project");
 
@@ -14,7 +13,7 @@ describe("dev, without a key", () => {
   let files: string;
 
   beforeAll(async () => {
-    files = await mkdtemp(join(tmpdir(), "files-"));
+    files = await makeFolder("files-");
     service = await Service.start({ project, data, env: { DATA_DIR: undefined } });
   });
 
@@ -141,7 +140,7 @@ describe("dev, without a key", () => {
 });
 
 test("without a running one, a command starts the stack and leaves nothing", async () => {
-  const data = await mkdtemp(join(tmpdir(), "data-"));
+  const data = await makeFolder("data-");
   onTestFinished(() => rm(data, { recursive: true }));
   const here = { project, data, env: { STACK_TEST: "alone" } };
   const { exitCode, stdout, stderr } = await command(here, "ask", "How long are invoices kept?");

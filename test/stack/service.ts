@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
+import { inject } from "vitest";
 import { environment } from "./environment.ts";
 import { freePort, type Holdings, holdings, remains, until } from "./machine.ts";
 
@@ -24,7 +25,7 @@ interface Answer {
   citations: { source: string; heading: string; quote: string }[];
 }
 
-export interface Step {
+interface Step {
   number: number;
   name: string;
   attempts: number;
@@ -210,4 +211,9 @@ function killIfThere(pid: number): void {
 /** Line breaks and indents, as one space: they mean nothing in prose. */
 export function collapse(text: string): string {
   return text.replace(/\s+/g, " ").trim();
+}
+
+/** An empty folder where nothing that works in it escapes the last look of setup.ts. */
+export function makeFolder(prefix: string): Promise<string> {
+  return mkdtemp(join(inject("place"), prefix));
 }

@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { execa } from "execa";
 import type { TestProject } from "vitest/node";
 import { environment } from "./environment.ts";
+import { holdings } from "./machine.ts";
+import { readmeCommand } from "./readme.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -31,9 +33,17 @@ export default async function setup({ provide }: TestProject): Promise<() => Pro
   const [{ filename }] = JSON.parse(packed.stdout);
   // Offline: it has no dependency, so there is nothing to fetch.
   await execa("npm", ["install", "--offline", `./${filename}`], options);
-  const { stdout } = await execa("npx", ["--offline", "create-ai-stack", "my-app", "--yes"], options);
+  const command = await readmeCommand("npx create-ai-stack");
+  const { stdout } = await execa("sh", ["-c", command], { ...options, env: { ...env, npm_config_offline: "true" } });
   provide("place", place);
   provide("project", join(place, "my-app"));
   provide("created", stdout);
-  return () => rm(place, { recursive: true, force: true });
+  return async () => {
+    const { processes } = await holdings(undefined, [place]);
+    for (const pid of processes.keys()) process.kill(pid, "SIGKILL");
+    await rm(place, { recursive: true, force: true });
+    if (processes.size === 0) return;
+    process.exitCode = 1; // vitest only prints what is thrown here
+    throw new Error(`the tests left running:\n${[...processes.values()].join("\n")}`);
+  };
 }
