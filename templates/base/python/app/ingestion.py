@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from app import database, embeddings
 from app.agent import RunStep
-from app.models import Chunk, Document
+from app.models import Chunk, Document, Text
 from app.settings import settings
 from app.splitting import split
 
@@ -25,9 +25,9 @@ class UnreadableError(Exception):
 class Upload(BaseModel):
     """A file as it came in. `source` is its name: a second upload of that name takes the place of the first."""
 
-    source: Annotated[str, Field(min_length=1, max_length=500)]
+    source: Annotated[Text, Field(min_length=1, max_length=500)]
     content: bytes
-    metadata: dict[str, str] = {}
+    metadata: dict[Text, Text] = {}
 
     @property
     def digest(self) -> str:

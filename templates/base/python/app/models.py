@@ -1,11 +1,12 @@
 """What the parts of the service hand to each other."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # databases take no NUL
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -32,7 +33,7 @@ class Hit(Chunk):
 
 
 class Citation(BaseModel):
-    """`quote` stands word for word in the passage at `position` of the document."""
+    """`quote` stands word for word in the passage."""
 
     document_id: UUID
     source: str

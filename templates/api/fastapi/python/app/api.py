@@ -6,11 +6,11 @@ from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import StringConstraints
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -20,13 +20,13 @@ from app import database, ingestion, workflows
 from app.access import OPEN_PATHS, AccessMiddleware
 from app.agent import Question
 from app.ingestion import Upload
-from app.models import Document, Run
+from app.models import Document, Run, Text
 from app.settings import settings
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the run to end")]
-Pair = Annotated[str, StringConstraints(pattern="^[^:]+:", max_length=500)]
+Pair = Annotated[str, StringConstraints(pattern=r"^[^:\x00]+:[^\x00]*$", max_length=500)]
 Metadata = Annotated[Sequence[Pair], Query(examples=["team:support"])]
 PLAIN_TEXT = {"schema": {"type": "string"}}
 DOCUMENT_BODY = {
@@ -66,6 +66,11 @@ def create_app(lifespan: Lifespan) -> FastAPI:
     return app
 
 
+@routes.get("/", include_in_schema=False)
+async def start() -> RedirectResponse:
+    return RedirectResponse("/docs")
+
+
 @routes.get("/healthz")
 async def health() -> dict[str, str]:
     """This process runs."""
@@ -81,7 +86,7 @@ async def ready() -> dict[str, str]:
 
 @routes.put("/documents/{source:path}", status_code=202, openapi_extra=DOCUMENT_BODY)
 async def put_document(
-    source: str,
+    source: Annotated[Text, Path(max_length=500)],
     request: Request,
     response: Response,
     metadata: Metadata = (),
@@ -96,7 +101,7 @@ async def put_document(
 
 
 @routes.get("/documents")
-async def list_documents(limit: Annotated[int, Query(ge=1, le=100)] = 50, after: str = "") -> list[Document]:
+async def list_documents(limit: Annotated[int, Query(ge=1, le=100)] = 50, after: Text = "") -> list[Document]:
     """By name; `after` is the last name of the page before."""
     return await database.list_documents(limit, after)
 

@@ -44,7 +44,9 @@ class Client:
     async def list_runs(self, limit: int) -> list[Run]:
         return [Run.model_validate(run) for run in await self._call("GET", f"/runs?limit={limit}")]
 
-    async def _call(self, method: str, path: str, body: bytes | None = None, kind: str = "", patience: int = 400) -> Any:
+    async def _call(
+        self, method: str, path: str, body: bytes | None = None, kind: str = "", patience: int = 400
+    ) -> Any:
         request = Request(self.url + path, body, {"Content-Type": kind}, method=method)
         request.add_header("Authorization", f"Bearer {settings.api_key}")
         try:
