@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_openai import MODEL, FakeOpenAI, draft
+from tests.fake_openai import MODEL, FakeOpenAI
 
 # Before the first import of the application, which reads them.
 EXAMPLE = Path(__file__).parent.parent / ".env.example"
@@ -38,12 +38,11 @@ def database_server() -> Iterator[None]:
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOpenAI]:
     """The language model of the application; a test may set its `reply`."""
     from app import llm
-    from app.settings import settings
 
-    with FakeOpenAI(lambda _: draft("Soon.")) as server:
+    with FakeOpenAI() as server:
         threading.Thread(target=server.serve_forever, args=[0.05]).start()
-        monkeypatch.setattr(settings, "llm_model", MODEL)
-        monkeypatch.setattr(settings, "llm_base_url", server.url)
+        monkeypatch.setattr("app.settings.settings.llm_model", MODEL)
+        monkeypatch.setattr("app.settings.settings.llm_base_url", server.url)
         llm.connect.cache_clear()
         yield server
         llm.connect.cache_clear()

@@ -12,22 +12,31 @@ Reply = int | Iterable[str]
 
 
 class FakeOpenAI(ThreadingHTTPServer):
-    def __init__(self, reply: Callable[[list[Any]], Reply]) -> None:
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.reply = reply  # to the messages of a request
-        self.asked: list[list[Any]] = []  # the messages of all requests
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
+        self.reply: Callable[[list[Any]], Reply] = search_and_quote
+        self.asked: list[list[Any]] = []  # the messages of each request
+        self.keys: list[str] = []  # the idempotency key of each request
+
+
+def search_and_quote(messages: list[Any]) -> Reply:
+    """Look the question up, then answer with the whole of the first passage."""
+    if messages[-1]["role"] == "user":
+        return tool_call("search_documents", query=messages[-1]["content"])
+    passages = json.loads(messages[-1]["content"])
+    return draft(passages[0]["text"], (1, passages[0]["text"])) if passages else draft("Nothing fits.")
 
 
 def tool_call(name: str, **arguments: object) -> list[str]:
-    call: dict[str, Any] = {"index": 0, "id": f"call_{name}", "type": "function", "function": {"name": name}}
-    rest = [{"tool_calls": [{"index": 0, "function": {"arguments": part}}]} for part in _cut(json.dumps(arguments))]
-    return _stream([{"tool_calls": [call]}, *rest], "tool_calls")
+    first: dict[str, Any] = {"id": "1", "type": "function", "function": {"name": name}}
+    calls = [first, *({"function": {"arguments": part}} for part in _cut(json.dumps(arguments)))]
+    return _stream([{"tool_calls": [{"index": 0, **call}]} for call in calls], "tool_calls")
 
 
 def draft(text: str, *quotes: tuple[int, str]) -> list[str]:
     cited = [{"passage": passage, "quote": quote} for passage, quote in quotes]
-    return content(json.dumps({"answered": True, "text": text, "quotes": cited}))
+    return content(json.dumps({"answered": bool(quotes), "text": text, "quotes": cited}))
 
 
 def content(text: str, finish: str = "stop") -> list[str]:
@@ -51,8 +60,10 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"])
-        reply = self.server.reply(self.server.asked[-1])
+        messages = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"]
+        self.server.asked.append(messages)
+        self.server.keys.append(self.headers["Idempotency-Key"])
+        reply = self.server.reply(messages)
         status, pieces = (reply, ['{"error": {"message": "as told"}}', ""]) if isinstance(reply, int) else (200, reply)
         self.send_response_only(status)
         self.send_header("Content-Type", "text/event-stream" if status == 200 else "application/json")

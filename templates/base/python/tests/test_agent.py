@@ -24,16 +24,15 @@ WHEN = Question(question="When are refunds paid out?")
 
 
 class Stage:
-    """Notes the steps, what the model was shown in each turn, and what was looked up with which filters."""
+    """Plays a script and notes the steps, what the model was shown, and what was looked up with which filters."""
 
-    def __init__(self) -> None:
+    def __init__(self, *turns: Completion | Callable[[Any], Completion]) -> None:
+        self.script = cycle(turns)  # each an answer of the model, or a decision on one by what the last tool gave
         self.steps: list[str] = []
         self.shown: list[list[str]] = []
         self.looked_up: list[tuple[object, dict[str, str]]] = []
 
-    async def play(self, question: Question, *turns: Completion | Callable[[Any], Completion]) -> Answer:
-        """Each turn of the script is an answer of the model, or decides on one by what the last tool gave."""
-        self.script = cycle(turns)
+    async def play(self, question: Question) -> Answer:
         with patch.dict(TOOLS, {name: (arguments, self.look_up) for name, (arguments, _) in TOOLS.items()}):
             return await agent.answer(question, self.run_step, AsyncMock())
 
@@ -50,10 +49,9 @@ class Stage:
         return [READ] if isinstance(arguments, ReadDocument) else [FOUND]
 
 
-def call(name: str, arguments: object, **more: float) -> Completion:
-    function = {"name": name, "arguments": json.dumps(arguments)}
-    calls = [{"id": "1", "type": "function", "function": function}]
-    return Completion.model_validate({"model": "script", "tool_calls": calls, **more})
+def call(tool: str, **arguments: object) -> Completion:
+    made: Any = {"id": "1", "type": "function", "function": {"name": tool, "arguments": json.dumps(arguments)}}
+    return Completion(model="script", tool_calls=[made], seconds=10, cost_usd=0.1)
 
 
 def reply(text: str, *quotes: tuple[int, str]) -> Completion:
@@ -61,17 +59,16 @@ def reply(text: str, *quotes: tuple[int, str]) -> Completion:
     return Completion(model="script", draft=Draft(answered=bool(quotes), text=text, quotes=cited))
 
 
-SEARCH = call("search_documents", {"query": "refunds"}, seconds=10, cost_usd=0.1)
+SEARCH = call("search_documents", query="refunds")
 
 
 async def test_three_turns_in_which_results_decide_what_comes_next() -> None:
-    def read_on(hits: Any) -> Completion:
-        return call("read_document", {"source": hits[0]["source"], "position": hits[0]["position"] + 3})
-
-    def cite(hits: Any) -> Completion:
-        return reply("Five days.", (hits[0]["passage"], "paid out within five days"))
-
-    answer = await (stage := Stage()).play(WHEN, SEARCH, read_on, cite)
+    stage = Stage(
+        SEARCH,
+        lambda hits: call("read_document", source=hits[0]["source"], position=hits[0]["position"] + 3),
+        lambda hits: reply("Five days.", (hits[0]["passage"], "paid out within five days")),
+    )
+    answer = await stage.play(WHEN)
     assert stage.steps == ["llm 1", "search_documents 1.1", "llm 2", "read_document 2.1", "llm 3"]
     assert stage.looked_up[1] == (ReadDocument(source="refunds.md", position=3), {})
     assert [(citation.source, citation.position) for citation in answer.citations] == [("refunds.md", 3)]
@@ -80,30 +77,28 @@ async def test_three_turns_in_which_results_decide_what_comes_next() -> None:
 
 async def test_earlier_messages_and_filters_are_passed_on() -> None:
     earlier = [Message(role="user", content="Refunds?"), Message(role="assistant", content="Yes.")]
-    question = Question(question="When?", messages=earlier, filters={"team": "support"})
-    answer = await (stage := Stage()).play(question, SEARCH, reply("Nothing."))
+    stage = Stage(SEARCH, reply("Nothing."))
+    answer = await stage.play(Question(question="When?", messages=earlier, filters={"team": "support"}))
     assert stage.shown[0][1:] == ["Refunds?", "Yes.", "When?"]
     assert stage.looked_up == [(SearchDocuments(query="refunds"), {"team": "support"})]
     assert answer.refused
 
 
 async def test_what_is_wrong_with_a_call_is_told_to_the_model_and_the_loop_goes_on() -> None:
-    unknown, malformed = call("drop_tables", {}), call("search_documents", {"quest": 1})
-    answer = await (stage := Stage()).play(WHEN, unknown, malformed, reply("Nothing."))
+    stage = Stage(call("drop_tables"), call("search_documents", quest=1), reply("Nothing."))
+    assert (await stage.play(WHEN)).text == "Nothing."
     assert "no tool 'drop_tables'" in stage.shown[1][-1]
     assert "do not fit search_documents" in stage.shown[2][-1]
-    assert (answer.text, stage.looked_up) == ("Nothing.", [])
 
 
 async def test_a_quote_that_does_not_stand_in_its_passage_is_dropped() -> None:
     quotes = [(1, "See below."), (1, "paid out within a day"), (2, "See below."), (0, "See below.")]
-    answer = await Stage().play(WHEN, SEARCH, reply("So.", *quotes))
+    answer = await Stage(SEARCH, reply("So.", *quotes)).play(WHEN)
     assert [citation.quote for citation in answer.citations] == ["See below."]
 
 
 @pytest.mark.parametrize(("limit", "value"), [("steps", 3), ("seconds", 25), ("cost_usd", 0.25)])
 async def test_each_limit_ends_the_loop(limit: str, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, f"agent_max_{limit}", value)
-    answer = await (stage := Stage()).play(WHEN, SEARCH)
-    assert len(stage.shown) == 3
-    assert answer.stopped == {"steps": "steps", "seconds": "time", "cost_usd": "cost"}[limit]
+    answer = await (stage := Stage(SEARCH)).play(WHEN)
+    assert (answer.stopped, len(stage.shown)) == (limit.replace("seconds", "time").removesuffix("_usd"), 3)

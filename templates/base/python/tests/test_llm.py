@@ -1,6 +1,5 @@
 """The real client against a server that answers, stumbles, breaks off or takes too long."""
 
-import json
 import time
 from collections.abc import Iterator
 from unittest.mock import AsyncMock
@@ -11,7 +10,7 @@ from app import llm, observability
 from app.llm import Draft, Quote
 from app.settings import settings
 from app.tools import DESCRIPTIONS
-from tests.fake_openai import MODEL, FakeOpenAI, Reply, content, draft, tool_call
+from tests.fake_openai import FakeOpenAI, Reply, content, draft
 
 pytestmark = pytest.mark.anyio
 
@@ -25,22 +24,16 @@ async def complete(on_text: llm.OnText) -> llm.Completion:
         return await llm.complete(QUESTION, DESCRIPTIONS, on_text)
 
 
-async def test_an_answer_arrives_in_pieces_and_is_parsed_counted_and_priced(model: FakeOpenAI) -> None:
+async def test_calls_and_answers_arrive_in_pieces_and_are_put_together_and_priced(model: FakeOpenAI) -> None:
+    (call,) = (await complete(AsyncMock())).tool_calls  # the fake searches first
+    assert call["function"] == {"name": "search_documents", "arguments": '{"query": "When are refunds paid out?"}'}
     model.reply = lambda _: ANSWER
     completion = await complete(on_text := AsyncMock())
     assert completion.draft == Draft(answered=True, text=LONG, quotes=[Quote(passage=1, quote="within five days")])
     assert on_text.await_count > 3
     assert "".join(piece.args[0] for piece in on_text.await_args_list) == LONG
-    assert (completion.model, completion.input_tokens, completion.output_tokens) == (MODEL, 1000, 100)
+    assert (completion.input_tokens, completion.output_tokens) == (1000, 100)
     assert completion.cost_usd == pytest.approx(0.00021)
-
-
-async def test_a_tool_call_is_put_together_from_its_pieces(model: FakeOpenAI) -> None:
-    model.reply = lambda _: tool_call("search_documents", query="refunds, paid out")
-    completion = await complete(AsyncMock())
-    (function,) = [call["function"] for call in completion.tool_calls]
-    assert (function["name"], json.loads(function["arguments"])) == ("search_documents", {"query": "refunds, paid out"})
-    assert completion.draft is None
 
 
 STUMBLES: dict[str, tuple[Reply, bool]] = {
@@ -53,7 +46,6 @@ STUMBLES: dict[str, tuple[Reply, bool]] = {
     "malformed event": ([*ANSWER[:9], "data: {oops\n\n", ""], True),
     "error in the stream": (['data: {"error": {"message": "overloaded"}}\n\n', ""], True),
     "malformed JSON": (content('{"answered": true, "text"'), True),
-    "JSON of another form": (content('{"answered": true}'), True),
     "cut off by a limit on tokens": (content('{"answered": true, "text"', "length"), True),
     "neither an answer nor a call": (content(""), True),
 }
@@ -76,8 +68,6 @@ async def test_a_server_that_drips_is_given_up(model: FakeOpenAI, monkeypatch: p
 
     model.reply = lambda _: drip()
     monkeypatch.setattr(settings, "llm_timeout_seconds", 0.5)
-    started = time.monotonic()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError) as caught:
         await complete(AsyncMock())
-    assert time.monotonic() - started < 2
-    assert llm.is_retryable(TimeoutError())
+    assert llm.is_retryable(caught.value)

@@ -1,4 +1,4 @@
-"""The HTTP API, with the embedded database, real runs and the model that needs no key."""
+"""The HTTP API, with the embedded database, real runs and a fake language model."""
 
 import asyncio
 import json
@@ -10,14 +10,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from app import api, llm, main
+from app import api, main
 from app.access import OPEN_PATHS
 from app.settings import settings
+from tests.fake_openai import FakeOpenAI, Reply, search_and_quote
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("model")]
 
 KEPT = {"question": "How long are invoices kept?"}
-FRIEND = {"Origin": "https://app.example.com"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,18 +34,19 @@ async def call(request: str, **options: Any) -> httpx2.Response:
 
 
 def events(response: httpx2.Response) -> list[dict[str, str]]:
-    blocks = response.text.strip().split("\n\n")
-    return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
+    return [dict(line.split(": ", 1) for line in block.splitlines()) for block in response.text.strip().split("\n\n")]
 
 
-async def test_an_answer_cites_the_sentence_that_it_rests_on() -> None:
-    response = await call("POST /ask", json=KEPT)
-    run = response.json()
-    assert (response.status_code, run["status"], run["result"]["refused"]) == (200, "succeeded", False)
-    citation = run["result"]["citations"][0]
-    assert citation["source"] == "sample/billing.md"
-    assert re.search(r"kept for ten\s+years", citation["quote"])
+async def test_an_answer_cites_what_it_rests_on_and_a_key_starts_one_run() -> None:
+    key = {"Idempotency-Key": "first"}
+    response = await call("POST /ask", json=KEPT, headers=key)
+    citation = (run := response.json())["result"]["citations"][0]
+    assert (response.status_code, run["status"], citation["source"]) == (200, "succeeded", "sample/billing.md")
+    assert "kept for ten\nyears" in citation["quote"]
+    assert (await call("POST /ask", json=KEPT, headers=key)).json() == run
     assert (await call(f"GET {response.headers['Location']}")).json() == run
+    refused = await call("POST /ask/stream", json={"question": "Where?"}, headers=key)
+    assert (refused.status_code, "'first'" in refused.json()["detail"]) == (422, True)
 
 
 async def test_events_are_numbered_and_can_be_taken_up_again() -> None:
@@ -59,21 +60,12 @@ async def test_events_are_numbered_and_can_be_taken_up_again() -> None:
     assert events(again) == [*middle[2:], last]
 
 
-async def test_an_idempotency_key_starts_one_run() -> None:
-    key = {"Idempotency-Key": "first"}
-    first, second = [await call("POST /ask", json=KEPT, headers=key) for _ in range(2)]
-    assert first.json() == second.json()
-    refused = await call("POST /ask/stream", json={"question": "Where?"}, headers=key)
-    assert (refused.status_code, "'first'" in refused.json()["detail"]) == (422, True)
-
-
 async def test_documents_come_and_go() -> None:
     put = await call("PUT /documents/notes/a b.md?metadata=team:ops", content="# Door\n\nThe code of the door is 4711.")
     document = put.json()["result"]
     assert (document["source"], document["metadata"]) == ("notes/a b.md", {"team": "ops"})
     assert (await call("GET /documents?limit=1&after=notes")).json() == [document]
     path, question = f"/documents/{document['id']}", {"question": "What is the code?", "filters": {"team": "ops"}}
-    assert (await call(f"GET {path}")).json() == document
     assert "4711" in (await call("POST /ask", json=question)).json()["result"]["text"]
     assert [(await call(f"DELETE {path}")).status_code for _ in range(2)] == [204, 404]
     assert (await call("POST /ask", json=question)).json()["result"]["refused"]
@@ -87,10 +79,7 @@ async def test_documents_come_and_go() -> None:
         ("POST /ask", " " * 10_001, 413, "MAX_UPLOAD_BYTES, 10000"),
         ("PUT /documents/a.pdf", "x", 422, r"a\.pdf: \.pdf is not supported"),
         ("PUT /documents/a.md?metadata=x", "x", 422, r"query\.metadata\.0"),
-        ("GET /documents?limit=101", "", 422, r"query\.limit: .* 100"),
         ("GET /runs/1/events", "", 404, "no run 1"),
-        ("POST /runs/1/resume", "", 404, "no run 1"),
-        ("GET /nowhere", "", 404, "Not Found"),
     ],
 )
 async def test_errors_name_what_is_wrong(
@@ -98,23 +87,21 @@ async def test_errors_name_what_is_wrong(
 ) -> None:
     monkeypatch.setattr(settings, "max_upload_bytes", 10_000)
     response = await call(request_line, content=body, headers={"Content-Type": "application/json"})
-    assert response.headers["Content-Type"] == "application/problem+json"
-    assert (response.status_code, response.json()["status"]) == (status, status)
+    assert (response.status_code, response.headers["Content-Type"]) == (status, "application/problem+json")
     assert re.search(detail, response.json()["detail"])
 
 
-async def test_a_run_is_cancelled_and_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    complete, held, released = llm.complete, threading.Event(), threading.Event()
+async def test_a_run_is_cancelled_and_resumed(model: FakeOpenAI) -> None:
+    held, released = threading.Event(), threading.Event()
 
-    async def hold(*args: Any) -> llm.Completion:
+    def hold(messages: list[Any]) -> Reply:
         held.set()
-        await asyncio.to_thread(released.wait)
-        return await complete(*args)
+        released.wait(30)
+        return search_and_quote(messages)
 
-    monkeypatch.setattr(llm, "complete", hold)
-    started = await call("POST /ask?wait=0", json=KEPT)
-    path = f"/runs/{started.json()['id']}"
-    await asyncio.to_thread(held.wait)
+    model.reply = hold
+    path = f"/runs/{(await call('POST /ask?wait=0', json=KEPT)).json()['id']}"
+    assert await asyncio.to_thread(held.wait, 30)
     assert (await call(f"POST {path}/cancel")).json()["status"] == "cancelled"
     released.set()
     await call(f"POST {path}/resume")
@@ -131,11 +118,12 @@ async def test_with_a_key_every_route_but_health_wants_it(monkeypatch: pytest.Mo
 
 
 async def test_without_a_key_only_this_machine_and_allowed_origins_may_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "cors_origins", [FRIEND["Origin"]])
+    friend = {"Origin": "https://app.example.com"}
+    monkeypatch.setattr(settings, "cors_origins", [friend["Origin"]])
     for headers in ({"Host": "app.example.com"}, {"Origin": "https://evil.example.com"}, {"Origin": "null"}):
         assert (await call("GET /documents", headers=headers)).status_code == 403
-    for headers in (FRIEND, {"Host": "localhost:1", "Origin": "http://localhost:1"}):
+    for headers in (friend, {"Host": "localhost:1", "Origin": "http://localhost:1"}):
         assert (await call("GET /documents", headers=headers)).status_code == 200
-    preflight = await call("OPTIONS /ask", headers=FRIEND | {"Access-Control-Request-Method": "POST"})
-    assert preflight.headers["Access-Control-Allow-Origin"] == FRIEND["Origin"]
+    preflight = await call("OPTIONS /ask", headers=friend | {"Access-Control-Request-Method": "POST"})
+    assert preflight.headers["Access-Control-Allow-Origin"] == friend["Origin"]
     assert {(await call(f"GET {path}", headers={"Host": "balancer"})).status_code for path in OPEN_PATHS} == {200}

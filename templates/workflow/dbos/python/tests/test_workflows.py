@@ -13,7 +13,7 @@ import pytest
 from app import executors, main, workflows
 from app.agent import Question
 from app.models import Run
-from tests.fake_openai import MODEL, FakeOpenAI, Reply, draft, tool_call
+from tests.fake_openai import MODEL, FakeOpenAI, Reply, search_and_quote
 
 pytestmark = pytest.mark.anyio
 
@@ -21,19 +21,12 @@ ASK = """
 import asyncio
 from app import main, workflows
 from app.agent import Question
-
 async def ask() -> None:
     async with main.stack(sample=False):
         print(await workflows.start_question(Question(question="When?")), flush=True)
         await asyncio.Event().wait()
-
-with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-    runner.run(ask())
+asyncio.Runner(loop_factory=asyncio.SelectorEventLoop).run(ask())
 """
-
-
-def search_then_answer(messages: list[Any]) -> Reply:
-    return tool_call("search_documents", query="x") if len(messages) == 2 else draft("Soon.")
 
 
 def attempts(run: Run | None) -> dict[str, int]:
@@ -59,7 +52,7 @@ async def test_a_killed_run_goes_on_in_another_process_behind_its_last_recorded_
         if len(messages) > 2:
             held.release()
             released.wait(30)
-        return search_then_answer(messages)
+        return search_and_quote(messages)
 
     model.reply = hold_the_answer
     monkeypatch.setattr(executors, "CHECK_SECONDS", 0.2)
@@ -76,17 +69,17 @@ async def test_a_killed_run_goes_on_in_another_process_behind_its_last_recorded_
     assert attempts(run) == {"llm 1": 1, "search_documents 1.1": 1, "llm 2": 2}
     assert run and run.status == "succeeded"
     assert [len(messages) for messages in model.asked] == [2, 4, 4]
+    assert model.keys[0] != model.keys[1] == model.keys[2]
 
 
 async def test_a_step_is_tried_again_and_a_failed_run_is_resumed(model: FakeOpenAI, database_server: None) -> None:
     replies: list[Any] = [429, None, 401, None]
-    model.reply = lambda messages: replies.pop(0) or search_then_answer(messages)
+    model.reply = lambda messages: replies.pop(0) or search_and_quote(messages)
     async with main.stack(sample=False):
         run_id = await workflows.start_question(Question(question="When?"))
         failed = await workflows.wait(run_id, 30)
         assert attempts(failed) == {"llm 1": 2, "search_documents 1.1": 1, "llm 2": 1}
-        assert failed and failed.status == "failed"
-        assert "AuthenticationError: Error code: 401" in str(failed.error)
+        assert failed and failed.status == "failed" and "Error code: 401" in str(failed.error)
         await workflows.resume_run(run_id)
         resumed = await workflows.wait(run_id, 30)
     assert resumed and resumed.status == "succeeded"

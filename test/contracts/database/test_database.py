@@ -94,6 +94,16 @@ async def test_another_embedding_model_is_refused_until_the_documents_are_indexe
     assert await found("nothing", [1.0, 0.0]) == ["beta", "alpha"]
 
 
+async def test_documents_are_listed_in_pages_and_deleted_with_their_passages(opened: None) -> None:
+    b, a, c = [await save(f"{name}.md", {name: X}) for name in "bac"]
+    assert await database.list_documents(2) == [a, b]
+    assert await database.list_documents(2, after="b.md") == [c]
+    assert await database.delete_document(a.id)
+    assert not await database.delete_document(a.id)
+    assert (await database.get_document(a.id), await database.get_document(b.id)) == (None, b)
+    assert sorted(await found("a", X)) == ["b", "c"]
+
+
 def test_two_processes_migrate_at_once(empty_database: None) -> None:
     command = [sys.executable, "-c", "from app import database; database.migrate()"]
     processes = [subprocess.Popen(command) for _ in range(2)]
