@@ -1,11 +1,14 @@
+# /// script
+# requires-python = ">=3.11"
+# ///
 """Check that docs/seams.md names what exists.
 
 Every name in code font in a tool's column must resolve in the package versions that the
 document pins for that tool, and parameters in parentheses must be in the signature:
 
-    python scripts/check-seams.py [tool ...]
+    uv run scripts/check-seams.py [tool ...]
 
-Needs Python 3.11 and uv. Exits with 1 and lists what does not resolve.
+Exits with 1 and lists what does not resolve.
 """
 
 from __future__ import annotations

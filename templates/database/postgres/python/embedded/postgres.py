@@ -105,7 +105,7 @@ def start() -> None:
         # believes a stale file if the process id is in use again; its shared memory keeps two servers apart even so.
         if "ready" in read(DATA / "postmaster.pid") or time.monotonic() > began + PATIENCE:
             (DATA / "postmaster.pid").unlink(missing_ok=True)
-        LOG.write_text("")
+        LOG.write_text("", encoding="utf-8")
         with socket.create_server(("127.0.0.1", 0)) as free:
             port: int = free.getsockname()[1]
         if run("pg_ctl", "start", f"--options=-p {port}"):
@@ -131,7 +131,7 @@ def create() -> None:
 def run(program: str, *arguments: str, data: Path = DATA, **variables: str) -> int:
     # The keeper itself has the user's locale: without it, Python 3.11 cannot read the paths of an environment.
     environment = {**os.environ, "LC_ALL": "C", "PGDATA": str(data), **variables}
-    with LOG.open("a") as log:
+    with LOG.open("a", encoding="utf-8") as log:
         command = [*unprivileged(data), str(BINARIES / program), *arguments]
         return subprocess.call(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
