@@ -10,7 +10,7 @@ from app import llm, observability
 from app.llm import Draft, Quote
 from app.settings import settings
 from app.tools import DESCRIPTIONS
-from tests.fake_openai import FakeOpenAI, Reply, content, draft
+from tests.fake_openai import FakeOpenAI, Reply, content, draft, tool_call
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +43,7 @@ STUMBLES: dict[str, tuple[Reply, bool]] = {
     "wrong key": (401, False),
     "connection breaks": (ANSWER[:9], True),
     "stream ends early": ([*ANSWER[:9], ""], True),
+    "call ends early": ([*tool_call("search_documents", query="refunds")[:3], ""], True),
     "malformed event": ([*ANSWER[:9], "data: {oops\n\n", ""], True),
     "error in the stream": (['data: {"error": {"message": "overloaded"}}\n\n', ""], True),
     "malformed JSON": (content('{"answered": true, "text"'), True),
