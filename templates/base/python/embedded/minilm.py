@@ -27,6 +27,12 @@ def embed(texts: Sequence[str]) -> list[list[float]]:
     return vectors
 
 
+def is_common(word: str) -> bool:
+    """Whether a word in small letters, or its singular, is one of the model's vocabulary of 30,000."""
+    tokenizer, _ = _model()
+    return any(tokenizer.token_to_id(form) is not None for form in (word, word.removesuffix("s")))
+
+
 @cache
 def _model() -> tuple[Any, Any]:
     from onnxruntime import InferenceSession, SessionOptions
