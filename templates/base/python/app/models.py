@@ -19,8 +19,6 @@ class Document(BaseModel):
 
 
 class Chunk(BaseModel):
-    """A passage of a document, below a path of headings."""
-
     position: int
     heading: str
     text: str
