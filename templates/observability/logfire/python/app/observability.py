@@ -37,7 +37,7 @@ async def lifespan() -> AsyncIterator[None]:
         service_name="app",
         token=settings.logfire_token or None,
         environment=settings.logfire_environment,
-        send_to_logfire="if-token-present",
+        send_to_logfire=bool(settings.logfire_token),
         console=logfire.ConsoleOptions() if settings.trace_console else False,
         inspect_arguments=False,
     )
