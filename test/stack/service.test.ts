@@ -136,7 +136,7 @@ describe("dev, without a key", () => {
     expect(listed.stdout.split("\n").map((line) => line.split(" ")[0])).toEqual(runs.map(({ id }) => id));
     const [latest] = runs;
     const shown = await command(here, "runs", latest?.id ?? "");
-    expect(shown.stdout).toMatch(/llm 1 +1 attempt/);
+    expect(shown.stdout).toMatch(/llm 1 +attempts: 1/);
   });
 });
 
