@@ -17,23 +17,26 @@ def model_name() -> str:
 
 
 async def embed(texts: Sequence[str]) -> list[list[float]]:
-    """A vector for each text, in their order."""
+    """A vector for each text, in their order. The built-in model takes one such call at a time."""
     if not settings.embedding_model:
-        return await embed_built_in(texts)
+        from embedded import minilm  # not needed where EMBEDDING_MODEL is set
+
+        return await asyncio.get_running_loop().run_in_executor(minilm.WORKER, minilm.embed, texts)
     vectors: list[list[float]] = []
     for start in range(0, len(texts), BATCH):
         vectors += await _embed_remotely(list(texts[start : start + BATCH]))
     return vectors
 
 
-async def embed_built_in(texts: Sequence[str]) -> list[list[float]]:
-    from embedded import minilm  # not needed where EMBEDDING_MODEL is set
-
-    return await asyncio.get_running_loop().run_in_executor(minilm.WORKER, minilm.embed, texts)
-
-
 async def embed_query(text: str) -> list[float]:
-    return (await embed([text]))[0]
+    return (await (_embed_remotely([text]) if settings.embedding_model else embed_built_in([text])))[0]
+
+
+async def embed_built_in(texts: Sequence[str]) -> list[list[float]]:
+    """By the built-in model, past the documents that wait for it."""
+    from embedded import minilm
+
+    return await asyncio.to_thread(minilm.embed, texts)
 
 
 async def _embed_remotely(batch: list[str]) -> list[list[float]]:

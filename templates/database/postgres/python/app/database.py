@@ -155,7 +155,8 @@ async def reindex(embed: Callable[[list[str]], Awaitable[list[list[float]]]]) ->
         await connection.execute("LOCK TABLE chunks, embedding_model")
         await connection.execute("DELETE FROM embedding_model")
         await connection.execute("DROP INDEX IF EXISTS chunks_embedding")
-        chunks = await (await connection.execute("SELECT text, document_id, position FROM chunks")).fetchall()
+        texts = "SELECT heading || E'\\n' || text, document_id, position FROM chunks"  # as ingestion embeds them
+        chunks = await (await connection.execute(texts)).fetchall()
         for start in range(0, len(chunks), 256):
             batch = chunks[start : start + 256]
             vectors = await embed([chunk[0] for chunk in batch])
