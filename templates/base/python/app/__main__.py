@@ -80,9 +80,9 @@ async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> N
     async with _service() as service:
         uploads = [Upload(source=source, content=path.read_bytes()) for source, path in _files(paths)]
         run_ids = [await service.start_ingestion(upload) for upload in uploads]
-        taken_in = [await service.wait(run_id, 300) for run_id in run_ids]
+        taken_in = [await service.wait(run_id, 24 * 3600) for run_id in run_ids]
     for upload, run in zip(uploads, taken_in, strict=True):
-        print(f"{run.status}  {upload.source}  {run.error or ''}")
+        print(f"{run.status}  {upload.source}  {run.error or ''}".rstrip())
     if any(run.status == "failed" for run in taken_in):
         raise typer.Exit(1)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote
@@ -39,7 +40,11 @@ class Client:
         return Run.model_validate(await self._call("PUT", path, upload.content, "text/plain")).id
 
     async def wait(self, run_id: str, seconds: float) -> Run:
-        return Run.model_validate(await self._call("GET", f"/runs/{run_id}?wait={min(seconds, 300)}"))
+        while True:  # the server waits for 300 seconds at most
+            run = Run.model_validate(await self._call("GET", f"/runs/{run_id}?wait={min(seconds, 300)}"))
+            seconds -= 300
+            if run.finished_at or seconds <= 0:
+                return run
 
     async def list_runs(self, limit: int) -> list[Run]:
         return [Run.model_validate(run) for run in await self._call("GET", f"/runs?limit={limit}")]
@@ -53,4 +58,6 @@ class Client:
             with await asyncio.to_thread(self.opener.open, request, timeout=patience) as response:
                 return json.load(response)
         except HTTPError as error:
-            raise ServiceError(json.load(error).get("detail", error.reason)) from error
+            with suppress(ValueError):
+                raise ServiceError(json.load(error)["detail"]) from error
+            raise ServiceError(f"{self.url} answers {error.code} {error.reason}.") from error
