@@ -29,12 +29,7 @@ Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the
 Pair = Annotated[str, StringConstraints(pattern=r"^[^:\x00]+:[^\x00]*$", max_length=500)]
 Metadata = Annotated[Sequence[Pair], Query(examples=["team:support"])]
 PLAIN_TEXT = {"schema": {"type": "string"}}
-DOCUMENT_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"text/markdown": PLAIN_TEXT, "text/plain": PLAIN_TEXT},
-    }
-}
+BODY = {"required": True, "content": {"text/markdown": PLAIN_TEXT, "text/plain": PLAIN_TEXT}}
 
 T = TypeVar("T")
 
@@ -84,7 +79,7 @@ async def ready() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@routes.put("/documents/{source:path}", status_code=202, openapi_extra=DOCUMENT_BODY)
+@routes.put("/documents/{source:path}", status_code=202, openapi_extra={"requestBody": BODY})
 async def put_document(
     source: Annotated[Text, Path(max_length=500)],
     request: Request,
