@@ -1,0 +1,54 @@
+"""One trace a question, from the request through the queue down to the calls of the model."""
+
+from collections.abc import Sequence
+
+import httpx2
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from app import api, main
+from app.settings import settings
+from tests.fake_openai import FakeOpenAI
+
+
+def path(span: ReadableSpan, spans: Sequence[ReadableSpan]) -> list[str]:
+    above = {other.context.span_id: other for other in spans if other.context}
+    names = [span.name]
+    while span.parent and span.parent.span_id in above:
+        span = above[span.parent.span_id]
+        names.insert(0, span.name)
+    return names
+
+
+@pytest.mark.anyio
+async def test_a_question_is_one_trace(
+    database_server: None, model: FakeOpenAI, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(settings, "llm_api_key", "a-secret-key")
+    exporter = InMemorySpanExporter()
+    async with main.stack(sample=True):
+        provider = trace.get_tracer_provider()
+        assert isinstance(provider, TracerProvider) or hasattr(provider, "add_span_processor")
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        transport = httpx2.ASGITransport(api.create_app(main.lifespan))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=60) as client:
+            await client.get("/healthz")
+            answered = await client.post("/ask", json={"question": "How long are invoices kept?"})
+    assert answered.status_code == 200
+    spans = exporter.get_finished_spans()
+    calls = [span for span in spans if span.name.startswith("chat ")]
+    assert [path(call, spans)[:3] for call in calls] == [
+        ["POST /ask", "question", "llm 1"],
+        ["POST /ask", "question", "llm 2"],
+    ]
+    assert len({span.context.trace_id for span in spans if span.context}) == 1
+    attributes = calls[-1].attributes or {}
+    assert attributes["gen_ai.request.model"] == settings.llm_model
+    assert attributes["gen_ai.usage.input_tokens"] and attributes["operation.cost"]
+    assert "kept for ten" in str(attributes["gen_ai.input.messages"])
+    assert "How long are invoices kept?" in str(attributes["gen_ai.input.messages"])
+    assert "a-secret-key" not in str([span.to_json() for span in spans])
+    assert capfd.readouterr().err.count("LOGFIRE_TOKEN") <= 1
