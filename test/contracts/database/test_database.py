@@ -88,7 +88,7 @@ async def test_another_embedding_model_is_refused_until_the_documents_are_indexe
         await save("b.md", {"gamma": Z})
 
     async def embed(texts: list[str]) -> list[list[float]]:
-        return [[1.0, 0.0] if text == "beta" else [0.0, 1.0] for text in texts]
+        return [[1.0, 0.0] if text == "\nbeta" else [0.0, 1.0] for text in texts]
 
     await database.reindex(embed)
     assert await found("nothing", [1.0, 0.0]) == ["beta", "alpha"]
