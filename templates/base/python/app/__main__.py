@@ -26,35 +26,41 @@ P = ParamSpec("P")
 ADDRESS = settings.data_dir / "address"
 """Where the server of this project answers, while it runs."""
 
-main = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def main() -> None:
+    """Run a command. An error that the user can mend is one line."""
+    try:
+        commands()
+    except (ServiceError, UnreadableError, RuntimeError, ValidationError, OSError) as error:
+        sys.exit(str(error))
+    except Exception as error:
+        if not database.is_retryable(error):
+            raise
+        sys.exit(f"The database does not answer: {error}")
 
 
 def command(function: Callable[P, Coroutine[Any, Any, None]]) -> None:
-    """Make an asynchronous function a command, whose errors are one line where the user can mend them."""
+    """Make an asynchronous function a command."""
 
-    @main.command(function.__name__)
+    @commands.command(function.__name__)
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            try:
-                runner.run(function(*args, **kwargs))
-            except (ServiceError, UnreadableError, RuntimeError, ValidationError) as error:
-                sys.exit(str(error))
-            except Exception as error:
-                if not database.is_retryable(error):
-                    raise
-                sys.exit(f"The database does not answer: {error}")
+            runner.run(function(*args, **kwargs))
 
 
-@main.command()
+@commands.command()
 def dev(trace: Annotated[bool, typer.Option(help="Print the spans of each request.")] = False) -> None:
     """Serve on this machine, and again after each edit. The database stays up meanwhile."""
-    os.environ |= {"HOST": "127.0.0.1", "LOAD_SAMPLE": "true", "TRACE_CONSOLE": str(trace).lower()}
+    os.environ |= {"HOST": "127.0.0.1", "LOAD_SAMPLE": "true"} | ({"TRACE_CONSOLE": "true"} if trace else {})
     with database.server():
+        database.migrate()  # says here what is wrong with a database
         _serve("127.0.0.1", reload=True)
 
 
-@main.command()
+@commands.command()
 def serve() -> None:
     """Serve as in production, at HOST and PORT."""
     if settings.host not in LOOPBACK and not settings.api_key:
@@ -100,7 +106,7 @@ async def runs(run_id: Annotated[str, typer.Argument()] = "") -> None:
             print(f"    {step.number:3}  {step.name:24}  attempts: {step.attempts}  {step.error or ''}")
 
 
-@main.command()
+@commands.command()
 def migrate() -> None:
     """Bring the database's schema up to date."""
     with database.server():
@@ -132,8 +138,9 @@ def _files(paths: list[Path]) -> Iterator[tuple[str, Path]]:
     """Files with their names: below a folder that was given, the path from there."""
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
-            yield from ((p.relative_to(path).as_posix(), p) for p in inside)
+            for name in sorted(p.relative_to(path) for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
+                if not any(part.startswith(".") for part in name.parts):
+                    yield name.as_posix(), path / name
         else:
             yield path.name, path
 
@@ -142,7 +149,8 @@ def _serve(host: str, reload: bool) -> None:
     with suppress(OSError), socket.create_connection((host, settings.port), timeout=1):
         raise typer.BadParameter(f"PORT {settings.port} is in use. Set another: PORT={settings.port + 1}.")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    ADDRESS.write_text(f"http://localhost:{settings.port}", encoding="utf-8")
+    address = f"http://localhost:{settings.port}"
+    ADDRESS.write_text(address, encoding="utf-8")
     uvicorn.run(
         "app.main:app",
         host=host,
@@ -153,7 +161,8 @@ def _serve(host: str, reload: bool) -> None:
         timeout_graceful_shutdown=5,
         log_level="warning",
     )
-    ADDRESS.unlink(missing_ok=True)
+    if ADDRESS.exists() and ADDRESS.read_text(encoding="utf-8") == address:  # not of a server that came later
+        ADDRESS.unlink()
 
 
 if __name__ == "__main__":

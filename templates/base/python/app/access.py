@@ -2,10 +2,10 @@
 
 import hmac
 import json
+import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 from app.settings import settings
 
@@ -18,8 +18,7 @@ Channel = Callable[..., Awaitable[Any]]
 class AccessMiddleware:
     """ASGI middleware that limits bodies and asks for the API key. Where none is set, it refuses other hosts and
     origins: a web page that the user visits can send requests to a local server, or point a host name of its own at it,
-    but it cannot forge the Host and Origin headers that its browser adds.
-    """
+    but it cannot forge the Host and Origin headers that its browser adds."""
 
     def __init__(self, app: Callable[[Any, Channel, Channel], Awaitable[None]]) -> None:
         self.app = app
@@ -41,14 +40,14 @@ def check(headers: dict[str, str]) -> tuple[int, str]:
     if int(headers.get("content-length", 0)) > settings.max_upload_bytes:
         return 413, f"The body is larger than MAX_UPLOAD_BYTES, {settings.max_upload_bytes}."
     if settings.api_key:
-        given = headers.get("authorization", "").encode()
+        given = headers.get("authorization", "").encode("latin-1")
         if hmac.compare_digest(given, f"Bearer {settings.api_key}".encode()):
             return 0, ""
         return 401, "Send the API key as `Authorization: Bearer <key>`."
     host = headers.get("host", "")
-    if urlsplit(f"//{host}").hostname not in LOOPBACK:
+    if re.sub(r":\d+$", "", host).strip("[]").lower() not in LOOPBACK:
         return 403, f"Host {host!r} is not this machine. Set API_KEY to serve other hosts."
     origin = headers.get("origin")
-    if origin and origin not in settings.cors_origins and urlsplit(origin).netloc != host:
+    if origin and origin not in settings.cors_origins and origin.partition("://")[2] != host:
         return 403, f"Origin {origin!r} may not call. Add it to CORS_ORIGINS if it should."
     return 0, ""

@@ -102,7 +102,7 @@ def _finish(result: Answer, draft: llm.Draft, passages: list[Hit]) -> Answer:
     """Only quotes that stand in the passage they name become citations."""
     for quote in draft.quotes:
         hit = passages[quote.passage - 1] if 1 <= quote.passage <= len(passages) else None
-        if hit and " ".join(quote.quote.split()) in " ".join(hit.text.split()):
+        if hit and quote.quote.strip() and " ".join(quote.quote.split()) in " ".join(hit.text.split()):
             place = hit.model_dump(include={"document_id", "source", "position", "heading"})
             result.citations.append(Citation(**place, quote=quote.quote))
     result.text = draft.text

@@ -1,5 +1,6 @@
 """From a file to passages that can be found: parse, split, embed, store."""
 
+import asyncio
 from hashlib import sha256
 from pathlib import PurePath
 from typing import Annotated
@@ -54,7 +55,9 @@ async def ingest(upload: Upload, run_step: RunStep) -> Document:
 
 
 async def _split(upload: Upload) -> list[Chunk]:
-    return split(parse(upload))
+    if chunks := await asyncio.to_thread(split, parse(upload)):
+        return chunks
+    raise UnreadableError(f"{upload.source}: no text below its headings")
 
 
 def parse(upload: Upload) -> str:

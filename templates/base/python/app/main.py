@@ -27,7 +27,10 @@ async def _load_sample() -> None:
         upload = Upload(source=f"sample/{path.name}", content=path.read_bytes())
         # The key keeps a sample that was deleted from coming back at the next start.
         run_id = await workflows.start_ingestion(upload, key=f"{upload.source} {upload.digest}")
-        await workflows.wait(run_id, 60)
+        await workflows.resume_run(run_id)  # where an earlier start failed
+        run = await workflows.wait(run_id, 60)
+        if run and run.error:
+            log.warning("%s was not taken in: %s", upload.source, run.error)
 
 
 @asynccontextmanager

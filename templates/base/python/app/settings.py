@@ -7,12 +7,8 @@ from uuid import NAMESPACE_URL, uuid5
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
-FROM_ENVIRONMENT = SettingsConfigDict(
-    env_file=os.environ.get("ENV_FILE", ROOT / ".env"),
-    env_file_encoding="utf-8",
-    env_ignore_empty=True,
-    extra="ignore",
-)
+DOTENV = os.environ.get("ENV_FILE", ROOT / ".env")
+FROM_ENVIRONMENT = SettingsConfigDict(env_file=DOTENV, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore")
 
 
 class Settings(BaseSettings):

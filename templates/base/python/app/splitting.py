@@ -12,7 +12,7 @@ from app.models import Chunk
 PASSAGE_SIZE = 1000
 """Characters of a passage at most. The built-in embedding model reads about that many."""
 
-FENCED = r"[ ]{0,3}(?P<fence>`{3,}|~{3,}).*\n(?:.*\n)*?(?:[ ]{0,3}(?P=fence)`*~*[ \t]*$|\Z)"
+FENCED = r"[ ]{0,3}(?P<fence>`{3,}+|~{3,}+).*\n(?:.*\n)*?(?:[ ]{0,3}(?P=fence)`*~*[ \t]*$|\Z)"
 LANDMARK = re.compile(
     rf"""^{FENCED}                                                             # in there, nothing is a heading
     | ^(?P<signs>[#]{{1,6}}|={{2,6}})[ \t]+(?P<title>\S.*?)(?:[ \t]+[#=]+)?[ \t]*$

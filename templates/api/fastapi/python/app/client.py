@@ -29,7 +29,7 @@ class Client:
             health = await self._call("GET", "/healthz", patience=2)
         except (OSError, ValueError, ServiceError):
             return False
-        return bool(health.get("project") == settings.project)
+        return isinstance(health, dict) and health.get("project") == settings.project
 
     async def start_question(self, question: Question) -> str:
         run = await self._call("POST", "/ask?wait=0", question.model_dump_json().encode(), "application/json")
@@ -40,18 +40,16 @@ class Client:
         return Run.model_validate(await self._call("PUT", path, upload.content, "text/plain")).id
 
     async def wait(self, run_id: str, seconds: float) -> Run:
-        while True:  # the server waits for 300 seconds at most
-            run = Run.model_validate(await self._call("GET", f"/runs/{run_id}?wait={min(seconds, 300)}"))
-            seconds -= 300
+        while True:  # in short pieces: a thread that waits cannot be interrupted
+            run = Run.model_validate(await self._call("GET", f"/runs/{run_id}?wait={min(seconds, 2)}"))
+            seconds -= 2
             if run.finished_at or seconds <= 0:
                 return run
 
     async def list_runs(self, limit: int) -> list[Run]:
         return [Run.model_validate(run) for run in await self._call("GET", f"/runs?limit={limit}")]
 
-    async def _call(
-        self, method: str, path: str, body: bytes | None = None, kind: str = "", patience: int = 400
-    ) -> Any:
+    async def _call(self, method: str, path: str, body: bytes | None = None, kind: str = "", patience: int = 30) -> Any:
         request = Request(self.url + path, body, {"Content-Type": kind}, method=method)
         request.add_header("Authorization", f"Bearer {settings.api_key}")
         try:

@@ -25,13 +25,14 @@ from app.models import Chunk, Document, Hit
 from app.settings import FROM_ENVIRONMENT, ROOT, settings
 
 T = TypeVar("T")
+Query = sql.SQL | sql.Composed
 
 
 class DatabaseSettings(BaseSettings):
     model_config = FROM_ENVIRONMENT
 
     database_url: str = ""
-    """A PostgreSQL with pgvector 0.8 or later, `postgresql://user:password@host/name`."""
+    """A PostgreSQL with pgvector 0.8.4 or later, `postgresql://user:password@host/name`."""
 
 
 class IndexMismatchError(Exception):
@@ -63,7 +64,13 @@ def url() -> str:
 
 
 def migrate() -> None:
-    """Bring the schema up to date; several processes may do so at once."""
+    """Bring the schema up to date; several processes may do so at once. Raises `RuntimeError` without pgvector."""
+    with psycopg.connect(url(), connect_timeout=10) as connection:
+        found = connection.execute(
+            "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+        ).fetchone()
+    if not found or tuple(map(int, found[0].split("."))) < (0, 8, 4):
+        raise RuntimeError(f"The database offers pgvector {found[0] if found else '(none)'}; 0.8.4 or later is needed.")
     command.upgrade(Config(ROOT / "alembic.ini"), "head")
 
 
@@ -90,10 +97,8 @@ def is_retryable(error: BaseException) -> bool:
 
 
 async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[float]]) -> Document:
-    """Store a document and its passages, all or nothing, in place of an older one of its source.
-
-    Where another source has the same content, its document stays and is returned. Raises `IndexMismatchError`.
-    """
+    """Store a document and its passages, all or nothing, in place of an older one of its source. Where another source
+    has the same content, its document stays and is returned. Raises `IndexMismatchError`."""
     async with _transaction() as connection:
         # One at a time: the same content can come in twice at once, and the first vectors decide on the model.
         await connection.execute("LOCK TABLE embedding_model IN SHARE ROW EXCLUSIVE MODE")
@@ -114,10 +119,8 @@ async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Se
 
 
 async def search(text: str, vector: list[float], filters: dict[str, str], limit: int = 8) -> list[Hit]:
-    """The passages nearest in meaning and those that share words, fused by reciprocal rank.
-
-    `filters` are pairs that a document's metadata must contain. Raises `IndexMismatchError`.
-    """
+    """The passages nearest in meaning and those that share words, fused by reciprocal rank, of documents whose metadata
+    contain the pairs in `filters`. Raises `IndexMismatchError`."""
     async with _transaction() as connection:
         if not await _same_model(connection, len(vector)):
             return []  # no document either
@@ -181,8 +184,7 @@ SEARCH = sql.SQL(
     """
     WITH semantic AS (
         SELECT *, row_number() OVER (ORDER BY distance) AS rank FROM (
-            SELECT document_id, position,
-                   embedding::halfvec({dimensions}) <=> %(vector)s::halfvec AS distance
+            SELECT document_id, position, embedding::halfvec({dimensions}) <=> %(vector)s::halfvec AS distance
             FROM chunks JOIN documents ON documents.id = document_id
             WHERE metadata @> %(filters)s ORDER BY distance LIMIT 40) nearest
     ), words AS (
@@ -222,9 +224,7 @@ async def _transaction() -> AsyncIterator[psycopg.AsyncConnection]:
         yield connection
 
 
-async def _fetch(
-    connection: psycopg.AsyncConnection, row: type[T], query: sql.SQL | sql.Composed, values: Any
-) -> list[T]:
+async def _fetch(connection: psycopg.AsyncConnection, row: type[T], query: Query, values: Any) -> list[T]:
     cursor = connection.cursor(row_factory=class_row(row))
     await cursor.execute(query, values)
     return await cursor.fetchall()

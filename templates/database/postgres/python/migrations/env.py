@@ -1,4 +1,4 @@
-"""Runs the migrations, in one transaction each, on the database that the application uses."""
+"""Runs the migrations, all in one transaction, on the database that the application uses."""
 
 from alembic import context
 from sqlalchemy import create_engine, make_url, text

@@ -158,7 +158,7 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
         except Exception as error:
             passes = llm.is_retryable(error) or database.is_retryable(error)
             kind = PassingStepError if passes else StepError
-            raise kind(f"{type(error).__name__}: {error}") from error
+            raise kind(f"{type(error).__name__}: {error}") from (None if passes else error)
 
     options: StepOptions = {
         "name": name,
@@ -180,6 +180,7 @@ async def _write_event(kind: str, data: dict[str, Any]) -> None:
 
 
 async def _start(workflow: Callable[..., Any], argument: BaseModel, key: str | None) -> str:
+    await database.ping()  # DBOS would wait for it without end
     kind = workflow.__name__.lstrip("_")
     run_id = str(uuid5(NAMESPACE_URL, f"{kind}:{key}") if key else uuid4())
     if key and (earlier := await DBOS.get_workflow_status_async(run_id)):
@@ -203,7 +204,8 @@ async def _steps(run_id: str) -> list[Step]:
         step = steps.get(recorded["function_id"])
         if step:
             step.finished_at = _time(recorded["completed_at_epoch_ms"])
-            step.error = str(recorded["error"]) if recorded["error"] else None
+            error: Any = recorded["error"]  # of several attempts, the last one's
+            step.error = str(getattr(error, "errors", [error])[-1]) if error else None
     return list(steps.values())
 
 
