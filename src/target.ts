@@ -54,9 +54,9 @@ export function stageName(random: string): string {
   return `.create-ai-stack-${host()}-${process.pid}-${random}`;
 }
 
-/** Stages in a folder that no live process works in. */
+/** This user's stages in a folder that no live process works in. */
 export function abandonedStages(folder: string): string[] {
-  return stages(folder).filter((stage) => !isAlive(folder, stage));
+  return stages(folder).filter((stage) => isOurs(join(folder, stage)) && !isAlive(folder, stage));
 }
 
 /** Refuses a folder in which another process is at work. */
@@ -125,6 +125,12 @@ function occupants(path: string): string[] {
 
 function stages(folder: string): string[] {
   return readdirSync(folder).filter((entry) => STAGE.test(entry));
+}
+
+/** In a folder that all may write to, such as /tmp, anybody can make what is called like a stage. */
+function isOurs(stage: string): boolean {
+  const stat = lstatSync(stage, { throwIfNoEntry: false });
+  return stat?.isDirectory() === true && (process.getuid === undefined || stat.uid === process.getuid());
 }
 
 function isAlive(folder: string, stage: string): boolean {

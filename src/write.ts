@@ -11,7 +11,7 @@ import { abandonedStages, diskError, inspectTarget, refuseBusy, stageName, type 
  */
 export async function writeProject(planned: Target, files: FileMap, signal: AbortSignal): Promise<void> {
   try {
-    await clearAbandoned(planned.parent);
+    await clearAbandoned(planned);
     const target = inspectTarget(planned.path, planned.path);
     const stage = join(target.parent, stageName(randomBytes(4).toString("hex")));
     if (target.kind === "new") await stageAndRename(target, stage, files, signal);
@@ -64,28 +64,65 @@ async function stageAndFill(target: Target, stage: string, files: FileMap, signa
 const CONTENT = "content";
 const JOURNAL = "journal.json";
 
-async function clearAbandoned(folder: string): Promise<void> {
-  for (const name of abandonedStages(folder)) {
-    const stage = join(folder, name);
-    // The mark of a whole project is moved last: with it in place only the stage was left to remove.
-    const isFinished = (await fs.pathExists(join(stage, JOURNAL))) && (await fs.pathExists(join(folder, CHOICES_FILE)));
-    if (isFinished) await fs.remove(stage);
-    else await undo(folder, stage);
+async function clearAbandoned({ parent, kind }: Target): Promise<void> {
+  for (const name of abandonedStages(parent)) {
+    const stage = join(parent, name);
+    try {
+      // The mark of a whole project is moved last: with it in place only the stage was left to remove.
+      const isFinished =
+        (await fs.pathExists(join(stage, JOURNAL))) && (await fs.pathExists(join(parent, CHOICES_FILE)));
+      if (isFinished) await fs.remove(stage);
+      else await undo(parent, stage);
+    } catch (error) {
+      // Beside a new folder it stands in nobody's way.
+      if (kind === "fill") throw error;
+    }
   }
 }
 
 /** Removes what a fill moved, as far as nobody has changed it since, and then its stage. */
 async function undo(folder: string, stage: string): Promise<void> {
-  const journal = join(stage, JOURNAL);
-  const hashes: Record<string, string> = (await fs.pathExists(journal)) ? await fs.readJson(journal) : {};
+  const hashes = await readJournal(folder, stage);
   const folders = new Set<string>();
-  for (const [path, hash] of Object.entries(hashes)) {
+  for (const [path, hash] of hashes) {
     const file = join(folder, path);
     for (let parent = dirname(path); parent !== "."; parent = dirname(parent)) folders.add(parent);
-    if ((await fs.pathExists(file)) && hashOf(await fs.readFile(file)) === hash) await fs.remove(file);
+    if (isFile(file) && hashOf(await fs.readFile(file)) === hash) await fs.remove(file);
   }
   for (const path of [...folders].sort((a, b) => b.length - a.length)) await removeIfEmpty(join(folder, path));
   await fs.remove(stage);
+}
+
+/** A journal can come from anybody, in a repository that was cloned for one: it may name files below `folder` alone. */
+async function readJournal(folder: string, stage: string): Promise<[path: string, hash: string][]> {
+  const journal = join(stage, JOURNAL);
+  if (!(await fs.pathExists(journal))) return [];
+  try {
+    const hashes = Object.entries<string>(JSON.parse(await fs.readFile(journal, "utf8")));
+    for (const [path] of hashes) refuseOutside(folder, path);
+    if (hashes.length > 0) return hashes;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).syscall !== undefined) throw error;
+  }
+  throw new UserError({
+    code: "target",
+    message: `An interrupted run left ${stage}, and its ${JOURNAL} is damaged: what it moved cannot be undone.`,
+    value: stage,
+    hint: "Remove that folder, look through what else is there, and run the command again.",
+  });
+}
+
+function refuseOutside(folder: string, path: string): void {
+  const parts = path.split("/");
+  if (!parts.every((part) => /^(?!\.{0,2}$)[^\\:]+$/.test(part))) throw new Error(path);
+  for (let depth = 1; depth < parts.length; depth += 1) {
+    const stat = fs.lstatSync(join(folder, ...parts.slice(0, depth)), { throwIfNoEntry: false });
+    if (stat?.isSymbolicLink() === true) throw new Error(path);
+  }
+}
+
+function isFile(path: string): boolean {
+  return fs.lstatSync(path, { throwIfNoEntry: false })?.isFile() === true;
 }
 
 async function removeIfEmpty(folder: string): Promise<void> {
@@ -106,8 +143,12 @@ async function writeFiles(folder: string, files: FileMap, signal: AbortSignal): 
 /** In place in one step: a journal that is there is complete, and nothing has moved before it is there. */
 async function writeJournal(stage: string, files: FileMap): Promise<void> {
   const hashes = Object.fromEntries([...files].map(([path, content]) => [path, hashOf(content)]));
-  await fs.writeJson(join(stage, `${JOURNAL}.new`), hashes);
-  await fs.rename(join(stage, `${JOURNAL}.new`), join(stage, JOURNAL));
+  const fresh = join(stage, `${JOURNAL}.new`);
+  await fs.writeJson(fresh, hashes);
+  // Else a power cut may leave the new name with no content.
+  const descriptor = await fs.open(fresh, "r+");
+  await fs.fsync(descriptor).finally(() => fs.close(descriptor));
+  await fs.rename(fresh, join(stage, JOURNAL));
 }
 
 async function moveNew(from: string, to: string): Promise<void> {

@@ -1,4 +1,4 @@
-import { chmod, mkdir, readdir, utimes, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, readdir, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, inject, test } from "vitest";
@@ -141,6 +141,48 @@ test("a stage in which a live process works is left alone; after ten minutes its
   await utimes(stage, longAgo, longAgo);
   expect((await run(args, { cwd })).exitCode).toBe(0);
   expect((await readdir(cwd)).filter((name) => name.startsWith(".create-ai-stack"))).toEqual([]);
+});
+
+/** A stage that a run of long ago seems to have left, with this journal. */
+async function abandonStage(folder: string, journal: string): Promise<string> {
+  const stage = await makeFolder(folder, ".create-ai-stack-abcdef-1-00000000");
+  await writeFile(join(stage, "journal.json"), journal);
+  const longAgo = new Date(Date.now() - 11 * 60 * 1000);
+  await utimes(stage, longAgo, longAgo);
+  return stage;
+}
+
+const hash = "2689367b205c16ce32ed4200942b8b8b1e262dfc70d9bc9fbc77c49699a4f1df"; // of "ok"
+
+test.each([
+  ["is empty", ""],
+  ["is no JSON", '{"a": '],
+  ["is no mapping of paths", "[]"],
+  ["leads out of the target", JSON.stringify({ "../precious": hash })],
+  ["is absolute", JSON.stringify({ "/precious": hash })],
+  ["leads through a link", JSON.stringify({ "link/precious": hash })],
+  ["has a path of Windows", JSON.stringify({ "..\\precious": hash })],
+])("a journal that %s removes nothing: it blocks its own folder, and no new one beside it", async (_, journal) => {
+  const cwd = await tempFolder();
+  await writeFile(join(cwd, "precious"), "ok");
+  const folder = await makeFolder(cwd, "my-app");
+  await symlink(cwd, join(folder, "link"));
+  const stage = await abandonStage(folder, journal);
+  const { exitCode, stderr } = await run(QUICK, { cwd });
+  expect([exitCode, stderr]).toEqual([2, expect.stringContaining(`${stage}, and its journal.json is damaged`)]);
+  expect((await run(["inner-app", ...QUICK.slice(1)], { cwd: folder })).exitCode).toBe(0);
+  expect(await readTree(cwd)).toMatchObject({ precious: "ok", "my-app/inner-app/ai-stack.json": expect.anything() });
+});
+
+test("what is only called like a stage, or is another user's, is left alone", async () => {
+  const cwd = await tempFolder();
+  const target = await makeFolder(cwd, "elsewhere");
+  await writeFile(join(target, "precious"), "ok");
+  await symlink(target, join(cwd, ".create-ai-stack-abcdef-1-00000001"));
+  if (isRoot) await chown(await abandonStage(cwd, JSON.stringify({ "elsewhere/precious": hash })), 65534, 65534);
+  expect((await run(QUICK, { cwd })).exitCode).toBe(0);
+  expect((await readdir(cwd)).filter((name) => name.startsWith(".create-ai-stack"))).toHaveLength(isRoot ? 2 : 1);
+  expect(await readTree(cwd)).toHaveProperty("elsewhere/precious", "ok");
 });
 
 test("a parent without permission to write is told, and nothing is left", async () => {
