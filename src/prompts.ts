@@ -18,7 +18,7 @@ export async function askDirectory(
     message: "Where shall the project go?",
     placeholder: initial,
     defaultValue: initial,
-    signal,
+    signal: orEnd(signal),
     validate: (value) => problemWith(() => check(value === undefined || value === "" ? initial : value)),
   });
   return orCancel(answer);
@@ -28,7 +28,7 @@ export async function askTool(category: Category, signal: AbortSignal): Promise<
   const answer = await select({
     message: category.question,
     initialValue: category.default,
-    signal,
+    signal: orEnd(signal),
     // Not as a hint: that one is shown for the option under the cursor alone.
     options: category.tools.map(({ id, title, choose }) => ({ value: id, label: `${title}: ${choose}` })),
   });
@@ -37,6 +37,16 @@ export async function askTool(category: Category, signal: AbortSignal): Promise<
 
 export function summarize(lines: string[]): void {
   note(lines.join("\n"), "Your stack");
+}
+
+/** Aborts at the end of the input too, Ctrl-D: prompts do not notice it, and would wait for ever. */
+function orEnd(signal: AbortSignal): AbortSignal {
+  const ended = new AbortController();
+  process.stdin.once("end", () => ended.abort());
+  process.stdin.on("keypress", (_, key?: { ctrl?: boolean; name?: string }) => {
+    if (key?.ctrl === true && key.name === "d") ended.abort();
+  });
+  return AbortSignal.any([signal, ended.signal]);
 }
 
 function orCancel(answer: string | symbol): string {

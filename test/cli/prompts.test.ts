@@ -5,6 +5,7 @@ import { readTree, tempFolder } from "./run.ts";
 const ENTER = "\r";
 const ESCAPE = "\u001b";
 const CTRL_C = "\u0003";
+const CTRL_D = "\u0004";
 const DOWN = "\u001b[B";
 
 const DIRECTORY = "Where shall the project go?";
@@ -61,7 +62,9 @@ test("a directory that is refused is asked for again", async () => {
   expect(exitCode).toBe(130);
 });
 
-const cancels = QUESTIONS.flatMap((question, index) => [CTRL_C, ESCAPE].map((key) => ({ question, index, key })));
+const cancels = QUESTIONS.flatMap((question, index) =>
+  [CTRL_C, CTRL_D, ESCAPE].map((key) => ({ question, index, key })),
+);
 
 test.each(cancels)("cancelled at “$question”: exit 130, nothing left (case $index)", async ({ index, key }) => {
   const cwd = await tempFolder();
