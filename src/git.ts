@@ -1,36 +1,36 @@
 import { existsSync } from "node:fs";
-import { dirname } from "node:path";
+import { join } from "node:path";
 import { execa } from "execa";
+import { Cancelled } from "./errors.ts";
 
-export type GitResult = { committed: boolean; note?: string };
-
-/** True inside any repository, one of another user included. Null where there is no git. */
-export async function isInsideRepository(path: string): Promise<boolean | null> {
-  let folder = path;
-  while (!existsSync(folder)) folder = dirname(folder);
-  const { exitCode, code, stderr } = await git(folder, ["rev-parse", "--is-inside-work-tree"]);
-  if (code === "ENOENT") return null;
-  return exitCode === 0 || !stderr.includes("not a git repository");
-}
-
-/** Makes a repository with a first commit. A commit that git refuses is a note: the project is whole without it. */
-export async function commitFirst(folder: string): Promise<GitResult> {
+/**
+ * Makes a repository with a first commit, outside of any other. What git refuses is a note, which it returns: the
+ * project is whole without it.
+ */
+export async function commitFirst(folder: string, signal: AbortSignal): Promise<string | undefined> {
+  const git = (folder: string, args: string[]) => runGit(folder, args, signal);
+  const probe = await git(folder, ["rev-parse", "--is-inside-work-tree"]);
+  if (probe.code === "ENOENT") return "No repository: git is not installed.";
+  // A repository of another user is one too.
+  if (probe.exitCode === 0 || probe.stderr.includes("dubious ownership")) {
+    if (existsSync(join(folder, ".git"))) return "It has a repository already; nothing was committed there.";
+    return "No repository of its own: the folder lies in one already.";
+  }
+  if (!probe.stderr.includes("not a git repository")) return `No repository: ${reasonIn(probe)}.`;
   const branch = await git(folder, ["config", "--get", "init.defaultBranch"]);
   const initial = branch.exitCode === 0 ? [] : ["-c", "init.defaultBranch=main"];
   for (const args of [
     [...initial, "init", "--quiet"],
     ["add", "--all"],
+    // Many people ignore *.lock everywhere.
+    ...(existsSync(join(folder, "uv.lock")) ? [["add", "--force", "uv.lock"]] : []),
     [...UNATTENDED, "commit", "--quiet", "-m", "Initial commit"],
   ]) {
-    const { exitCode, stderr, timedOut } = await git(folder, args);
-    if (exitCode === 0) continue;
-    const cause = timedOut ? "it took longer than a minute" : reasonIn(stderr);
-    return {
-      committed: false,
-      note: `No first commit: ${cause}. When that is mended: git add -A && git commit -m "Initial commit"`,
-    };
+    const result = await git(folder, args);
+    if (result.exitCode === 0) continue;
+    return `No first commit: ${reasonIn(result)}. When that is mended: git add -A && git commit -m "Initial commit"`;
   }
-  return { committed: true };
+  return undefined;
 }
 
 // Nothing may wait for a person here: no passphrase for a signature, no hook.
@@ -51,20 +51,34 @@ const FOREIGN = [
   "GIT_WORK_TREE",
 ];
 
-async function git(cwd: string, args: string[]) {
+async function runGit(cwd: string, args: string[], signal: AbortSignal) {
   const unset = Object.fromEntries(FOREIGN.map((name) => [name, undefined]));
-  return execa("git", args, {
+  const result = await execa("git", args, {
     cwd,
     env: { ...unset, GIT_TERMINAL_PROMPT: "0", LC_ALL: "C" },
     stdin: "ignore",
     timeout: 60_000,
+    cancelSignal: signal,
     reject: false,
   });
+  // At a terminal git gets the Ctrl-C as well, and may be gone before this process knows of it.
+  const isStopped = result.isCanceled || result.signal === "SIGINT" || signal.aborted;
+  if (isStopped) throw new Cancelled(`${cwd} is complete, but its first commit was not made.`);
+  return result;
 }
 
-function reasonIn(stderr: string): string {
+function reasonIn({ stderr, timedOut, exitCode, signal }: Failure): string {
+  if (timedOut) return "it took longer than a minute";
   if (/tell me who you are|empty ident|auto-detect email|no email was given/i.test(stderr)) {
     return "git knows neither user.name nor user.email";
   }
-  return stderr.trim().split("\n").at(-1) ?? "git failed";
+  const last = stderr.trim().split("\n").at(-1) ?? "";
+  return last.replace(/[.]$/, "") || `git failed without a word (${signal ?? exitCode})`;
+}
+
+interface Failure {
+  stderr: string;
+  timedOut: boolean;
+  exitCode?: number;
+  signal?: string;
 }

@@ -117,7 +117,7 @@ function missingFlags(directory: string | undefined, open: Catalogue["categories
   const missing = [...(directory === undefined ? ["[directory]"] : []), ...flags];
   return new UserError({
     code: "missing-flags",
-    message: `Without a terminal nothing can be asked. Missing: ${missing.join("; ")}.`,
+    message: `Without a terminal, with --json and with CI set nothing can be asked. Missing: ${missing.join("; ")}.`,
     hint: "Give them, or --yes for the defaults.",
   });
 }
@@ -135,7 +135,7 @@ async function equip(project: Project, flags: Flags, output: Output, signal: Abo
       failure = error;
     }
   }
-  if (flags.git) notes.push(...(await commit(project.target.path)));
+  if (flags.git) notes.push(...(await commit(project.target.path, signal)));
   if (failure !== undefined) throw failure;
   return notes;
 }
@@ -146,12 +146,9 @@ async function installInto({ target, files }: Project, output: Output, signal: A
   return install({ folder: target.path, constraints, verbose: output.verbose, signal });
 }
 
-async function commit(path: string): Promise<string[]> {
-  const { commitFirst, isInsideRepository } = await import("../git.ts");
-  const inside = await isInsideRepository(path);
-  if (inside === null) return ["No repository: git is not installed."];
-  if (inside) return ["No repository of its own: the folder lies in one already."];
-  const { note } = await commitFirst(path);
+async function commit(path: string, signal: AbortSignal): Promise<string[]> {
+  const { commitFirst } = await import("../git.ts");
+  const note = await commitFirst(path, signal);
   return note === undefined ? [] : [note];
 }
 

@@ -1,8 +1,9 @@
+import { existsSync } from "node:fs";
 import { chmod, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { beforeEach, expect, test } from "vitest";
-import { environment, makePath, run, tempFolder } from "./run.ts";
+import { entry, environment, makePath, run, tempFolder } from "./run.ts";
 
 const ARGS = ["my-app", "--yes", "--no-install"];
 
@@ -48,7 +49,9 @@ test("inside an existing repository neither a repository nor a commit is made", 
 test("a folder with only .git is filled, and nothing is committed there", async () => {
   await mkdir(project);
   await git(project, "init", "--quiet");
-  expect((await run(ARGS, { cwd })).exitCode).toBe(0);
+  const { exitCode, stdout } = await run(ARGS, { cwd });
+  expect(exitCode).toBe(0);
+  expect(stdout).toContain("It has a repository already; nothing was committed there.");
   await expect(git(project, "log")).rejects.toThrow("does not have any commits yet");
 });
 
@@ -95,4 +98,40 @@ test("neither a hook nor a signature can stop or hold the first commit", async (
   const env = { GIT_CONFIG_COUNT: "3", ...Object.fromEntries(entries) };
   expect((await run(ARGS, { cwd, env })).exitCode).toBe(0);
   expect(await git(project, "log", "--format=%s")).toBe("Initial commit");
+});
+
+test("a git that is broken is a note with its own reason", async () => {
+  await writeFile(join(cwd, "config"), "[broken\n");
+  const broken = await run(ARGS, { cwd, env: { GIT_CONFIG_GLOBAL: join(cwd, "config") } });
+  expect(broken.exitCode).toBe(0);
+  expect(broken.stdout).toMatch(/No repository: .*bad config line 1/);
+  const PATH = await makePath({ sh: true, git: "exit 71" });
+  const silent = await run(["other-app", ...ARGS.slice(1)], { cwd, env: { PATH } });
+  expect(silent.stdout).toContain("No repository: git failed without a word (71).");
+});
+
+test("uv.lock is in the first commit, even where *.lock is ignored everywhere", async () => {
+  await writeFile(join(cwd, "ignored"), "*.lock\n");
+  const env = {
+    GIT_CONFIG_COUNT: "1",
+    GIT_CONFIG_KEY_0: "core.excludesFile",
+    GIT_CONFIG_VALUE_0: join(cwd, "ignored"),
+  };
+  const PATH = await makePath({ sh: true, git: true, uv: "echo locked > uv.lock" });
+  await run(["my-app", "--yes"], { cwd, env: { ...env, PATH } });
+  expect(await git(project, "ls-files")).toContain("uv.lock");
+});
+
+test("Ctrl-C while git commits keeps the project, says so and exits 130", async () => {
+  const started = join(cwd, "started");
+  const script = `case "$*" in *commit*) touch "${started}"; exec sleep 60;; *rev-parse*) echo "not a git repository" >&2; exit 128;; esac`;
+  const PATH = await makePath({ sh: true, sleep: true, touch: true, git: script });
+  const options = { cwd, env: environment({ PATH }), extendEnv: false, reject: false } as const;
+  const child = execa(process.execPath, [entry(), ...ARGS], options);
+  while (!existsSync(started)) await new Promise((resolve) => setTimeout(resolve, 50));
+  child.kill("SIGINT");
+  const { exitCode, stderr } = await child;
+  expect(exitCode).toBe(130);
+  expect(stderr).toContain("is complete, but its first commit was not made");
+  expect(await readdir(project)).toContain("ai-stack.json");
 });
