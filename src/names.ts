@@ -15,6 +15,7 @@ export function refuseName(name: string, taken: ReadonlySet<string>): string | u
   if (KEYWORDS.has(normalized)) return "it is a keyword of Python";
   if (STANDARD_LIBRARY.has(normalized.replaceAll("-", "_"))) return "it is a module of Python's standard library";
   if (COMMANDS.has(normalized)) return "a command or package of that name already exists in every project";
+  if (normalized === "list" || normalized === "help") return "it is a command of create-ai-stack";
   if (taken.has(normalized)) return "a dependency of the project has that name";
   return undefined;
 }

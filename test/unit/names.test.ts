@@ -23,6 +23,8 @@ test.each([
   ["nul.app", "Windows reserves it", "my-nul.app"],
   ["json", "standard library", "json-app"],
   ["test", "already exists", "test-app"],
+  ["List", "a command of create-ai-stack", "list-app"],
+  ["help", "a command of create-ai-stack", "help-app"],
   ["app", "already exists", "my-app"],
   ["pip", "already exists", "pip-app"],
   ["Pydantic", "a dependency", "pydantic-app"],
