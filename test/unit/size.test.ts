@@ -35,7 +35,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   ingestion: [35, "a splitter that knows the headings of Markdown and reStructuredText"],
   llm: [10, "a step's idempotency key on its way to the provider"],
   "command line": [10, "errors that a user can mend are one line"],
-  workflow: [110, "executors.py: runs of a dead process move on, those of a live one never"],
+  workflow: [115, "executors.py: runs of a dead process move on, those of a live one never"],
   database: [20, "the refusal of another embedding model, and reindex"],
   api: [45, "client.py: the command line uses a running server"],
 };

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any
 
 import typer
 import uvicorn
@@ -22,7 +22,6 @@ from app.ingestion import SUFFIXES, UnreadableError, Upload
 from app.models import Answer
 from app.settings import ROOT, settings
 
-P = ParamSpec("P")
 ADDRESS = settings.data_dir / "address"
 """Where the server of this project answers, while it runs."""
 
@@ -30,8 +29,7 @@ commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_except
 
 
 def main() -> None:
-    """Run a command. An error that the user can mend is one line."""
-    try:
+    try:  # an error that the user can mend is one line
         commands()
     except (ServiceError, UnreadableError, RuntimeError, ValidationError, OSError) as error:
         sys.exit(str(error))
@@ -41,12 +39,12 @@ def main() -> None:
         sys.exit(f"The database does not answer: {error}")
 
 
-def command(function: Callable[P, Coroutine[Any, Any, None]]) -> None:
+def command(function: Callable[..., Coroutine[Any, Any, None]]) -> None:
     """Make an asynchronous function a command."""
 
     @commands.command(function.__name__)
     @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+    def run(*args: Any, **kwargs: Any) -> None:
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             runner.run(function(*args, **kwargs))
 
@@ -83,14 +81,17 @@ async def ask(question: str) -> None:
 @command
 async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
     """Take in documents: files, or folders with all that is in them."""
+    failed = False
     async with _service() as service:
-        uploads = [Upload(source=source, content=path.read_bytes()) for source, path in _files(paths)]
-        run_ids = [await service.start_ingestion(upload) for upload in uploads]
-        taken_in = [await service.wait(run_id, 24 * 3600) for run_id in run_ids]
-    for upload, run in zip(uploads, taken_in, strict=True):
-        print(f"{run.status}  {upload.source}  {run.error or ''}".rstrip())
-    if any(run.status == "failed" for run in taken_in):
-        raise typer.Exit(1)
+        for source, path in _files(paths):
+            try:
+                run_id = await service.start_ingestion(Upload(source=source, content=path.read_bytes()))
+                error = (await service.wait(run_id, 24 * 3600)).error
+            except ServiceError as refusal:
+                error = str(refusal)
+            failed = failed or bool(error)
+            print(f"failed  {source}  {error}" if error else f"succeeded  {source}")
+    sys.exit(failed)
 
 
 @command

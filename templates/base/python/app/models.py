@@ -31,8 +31,7 @@ class Hit(Chunk):
 
 
 class Citation(BaseModel):
-    """`quote` stands word for word in the passage."""
-
+    # The quote stands word for word in the passage.
     document_id: UUID
     source: str
     position: int

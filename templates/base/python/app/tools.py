@@ -32,9 +32,7 @@ async def read_document(arguments: ReadDocument, filters: dict[str, str]) -> lis
     return await database.read_passages(arguments.source, arguments.position, filters)
 
 
-Tool = tuple[type[BaseModel], Callable[[Any, dict[str, str]], Awaitable[list[Hit]]]]
-
-TOOLS: dict[str, Tool] = {
+TOOLS: dict[str, tuple[type[BaseModel], Callable[[Any, dict[str, str]], Awaitable[list[Hit]]]]] = {
     "search_documents": (SearchDocuments, search_documents),
     "read_document": (ReadDocument, read_document),
 }

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Qu
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import StringConstraints
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -28,11 +28,9 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the run to end")]
 Pair = Annotated[str, StringConstraints(pattern=r"^[^:\x00]+:[^\x00]*$", max_length=500)]
 Metadata = Annotated[Sequence[Pair], Query(examples=["team:support"])]
-PLAIN_TEXT = {"schema": {"type": "string"}}
-BODY = {"required": True, "content": {"text/markdown": PLAIN_TEXT, "text/plain": PLAIN_TEXT}}
+BODY = {"required": True, "content": {kind: {"schema": {"type": "string"}} for kind in ("text/markdown", "text/plain")}}
 
 T = TypeVar("T")
-
 REFUSALS = (ingestion.UnreadableError, workflows.KeyReusedError, database.IndexMismatchError)
 
 routes = APIRouter()
@@ -53,11 +51,6 @@ def create_app(lifespan: Lifespan) -> FastAPI:
     app.add_middleware(AccessMiddleware)
     app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
     return app
-
-
-@routes.get("/", include_in_schema=False)
-async def start() -> RedirectResponse:
-    return RedirectResponse("/docs")
 
 
 @routes.get("/healthz")

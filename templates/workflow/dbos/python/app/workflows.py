@@ -5,6 +5,7 @@ recorded never runs again; one that was cut off runs again when the run is recov
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +22,7 @@ from dbos import (
     WorkflowStatus,
 )
 from dbos import error as dbos_error
+from openai import APIError
 from pydantic import BaseModel
 
 from app import agent, database, executors, ingestion, llm
@@ -41,6 +43,8 @@ STATUS: dict[str, Status] = {
     "CANCELLED": "cancelled",
 }  # anything else: failed
 
+EXPECTED = (ingestion.UnreadableError, database.IndexMismatchError, APIError)
+
 
 class KeyReusedError(Exception):
     """An idempotency key came again with other content."""
@@ -52,6 +56,13 @@ class StepError(Exception):
 
 class PassingStepError(StepError):
     """One that may pass by itself."""
+
+
+def _brief(record: logging.LogRecord) -> bool:
+    # What DBOS logs of a step that failed for a known reason needs no traceback.
+    if record.exc_info and isinstance(error := record.exc_info[1], StepError) and error.__cause__ is None:
+        record.msg, record.exc_info = f"{record.msg} {error}", None
+    return True
 
 
 @asynccontextmanager
@@ -67,6 +78,7 @@ async def lifespan() -> AsyncIterator[None]:
             "otel_attribute_format": "semconv",
         }
         DBOS(config=config)
+        logging.getLogger("dbos").addFilter(_brief)
         DBOS.launch()
         await DBOS.register_queue_async("runs", worker_concurrency=8, polling_interval_sec=0.1)
         adoption = asyncio.create_task(executors.adopt_orphans(database.url(), executor_id))
@@ -86,7 +98,6 @@ async def start_question(question: Question, key: str | None = None) -> str:
 
 
 async def start_ingestion(upload: Upload, key: str | None = None) -> str:
-    """As `start_question`."""
     return await _start(_ingestion, upload, key)
 
 
@@ -136,7 +147,7 @@ async def resume_run(run_id: str) -> None:
 @DBOS.workflow(name="question")
 async def _question(question: Question) -> Answer:
     async def on_text(text: str) -> None:
-        await _write_event("text", {"text": text})
+        await DBOS.write_stream_async("events", {"type": "text", "data": {"text": text}})
 
     return await agent.answer(question, run_step, on_text)
 
@@ -150,15 +161,17 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
     """Run a step of the workflow; up to five attempts where the error may pass by itself."""
 
     async def attempt() -> T:
-        now = datetime.now(UTC).isoformat()
-        await _write_event("step", {"number": DBOS.step_id, "name": name, "started_at": now})
+        begun = {"number": DBOS.step_id, "name": name, "started_at": datetime.now(UTC).isoformat()}
+        await DBOS.write_stream_async("events", {"type": "step", "data": begun})
         llm.idempotency_key.set(f"{DBOS.workflow_id}:{DBOS.step_id}")
         try:
             return await function(*args)
         except Exception as error:
             passes = llm.is_retryable(error) or database.is_retryable(error)
             kind = PassingStepError if passes else StepError
-            raise kind(f"{type(error).__name__}: {error}") from (None if passes else error)
+            raise kind(f"{type(error).__name__}: {error}") from (
+                None if passes or isinstance(error, EXPECTED) else error
+            )
 
     options: StepOptions = {
         "name": name,
@@ -173,10 +186,6 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
         return await DBOS.run_step_async(options, attempt)
     except dbos_error.DBOSMaxStepRetriesExceeded as error:
         raise error.errors[-1] from None
-
-
-async def _write_event(kind: str, data: dict[str, Any]) -> None:
-    await DBOS.write_stream_async("events", {"type": kind, "data": data})
 
 
 async def _start(workflow: Callable[..., Any], argument: BaseModel, key: str | None) -> str:
