@@ -74,7 +74,10 @@ function toolOption({ id, question, default: fallback, tools }: Category): Optio
 }
 
 /** Help and version arrive as errors as well; they are none. */
-function usageError({ code, message }: CommanderError): UserError | undefined {
+function usageError({ code, message, exitCode }: CommanderError): UserError | undefined {
+  if (code === "commander.help" && exitCode !== 0) {
+    return new UserError({ code: "usage", message: "There is no such command.", hint: "See create-ai-stack --help." });
+  }
   if (["commander.helpDisplayed", "commander.help", "commander.version"].includes(code)) return undefined;
   return new UserError({
     code: code.replace("commander.", "").replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`),

@@ -88,6 +88,12 @@ test.each(["--help", "--version"])("%s --json is one document", async (flag) => 
   expect(JSON.parse(stdout)).toMatchObject({ ok: true, text: expect.any(String) });
 });
 
+test("help for a command that there is not is a mistake, and one document with --json", async () => {
+  const { exitCode, stdout } = await run(["--json", "help", "nope"], { cwd: await tempFolder() });
+  expect(exitCode).toBe(2);
+  expect(JSON.parse(stdout)).toMatchObject({ ok: false, error: { code: "usage" } });
+});
+
 test("whatever the arguments, --json gives one document, and no stack", async () => {
   const cwd = await tempFolder();
   const flags = fc.constantFrom(
