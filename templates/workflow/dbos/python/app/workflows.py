@@ -1,6 +1,6 @@
 """Durable runs, by DBOS. Its state lives in schema `dbos` of the application's own database.
 
-A run is a workflow on one queue; each call to a model or a tool in it is a step. A step that is
+A run is a workflow; each call to a model or a tool in it is a step. A step that is
 recorded never runs again; one that was cut off runs again when the run is recovered.
 """
 
