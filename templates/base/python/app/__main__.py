@@ -12,14 +12,13 @@ from typing import Annotated, Any
 
 import typer
 import uvicorn
-from pydantic import ValidationError
 
 from app import database, embeddings, workflows
 from app.access import LOOPBACK
 from app.agent import Question
 from app.client import Client, ServiceError
-from app.ingestion import SUFFIXES, UnreadableError, Upload
-from app.models import Answer
+from app.ingestion import SUFFIXES, Upload
+from app.models import Answer, UserError
 from app.settings import ROOT, settings
 
 ADDRESS = settings.data_dir / "address"
@@ -29,9 +28,9 @@ commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_except
 
 
 def main() -> None:
-    try:  # an error that the user can mend is one line
+    try:
         commands()
-    except (ServiceError, UnreadableError, RuntimeError, ValidationError, OSError) as error:
+    except UserError as error:
         sys.exit(str(error))
     except Exception as error:
         if not database.is_retryable(error):

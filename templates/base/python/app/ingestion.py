@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from app import database, embeddings
 from app.agent import RunStep
-from app.models import Chunk, Document, Text
+from app.models import Chunk, Document, Text, UserError
 from app.settings import settings
 from app.splitting import split
 
@@ -19,7 +19,7 @@ BATCH = 64
 """Passages that are embedded in one step."""
 
 
-class UnreadableError(Exception):
+class UnreadableError(UserError):
     """A file cannot be taken in; the message says why."""
 
 

@@ -10,6 +10,10 @@ Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # databases take no NUL
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
+class UserError(Exception):
+    """What a user can mend; the message says how. Any other error is a bug, and keeps its traceback."""
+
+
 class Document(BaseModel):
     id: UUID
     source: str
@@ -31,12 +35,11 @@ class Hit(Chunk):
 
 
 class Citation(BaseModel):
-    # The quote stands word for word in the passage.
     document_id: UUID
     source: str
     position: int
     heading: str
-    quote: str
+    quote: str  # stands word for word in the passage
 
 
 class Answer(BaseModel):

@@ -20,7 +20,7 @@ from app import database, ingestion, workflows
 from app.access import OPEN_PATHS, AccessMiddleware
 from app.agent import Question
 from app.ingestion import Upload
-from app.models import Document, Run, Text
+from app.models import Document, Run, Text, UserError
 from app.settings import settings
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
@@ -31,7 +31,7 @@ Metadata = Annotated[Sequence[Pair], Query(examples=["team:support"])]
 BODY = {"required": True, "content": {kind: {"schema": {"type": "string"}} for kind in ("text/markdown", "text/plain")}}
 
 T = TypeVar("T")
-REFUSALS = (ingestion.UnreadableError, workflows.KeyReusedError, database.IndexMismatchError)
+ERRORS = (UserError, RequestValidationError, StarletteHTTPException, Exception)
 
 routes = APIRouter()
 
@@ -41,9 +41,7 @@ def create_app(lifespan: Lifespan) -> FastAPI:
         title="Answers from documents",
         lifespan=lifespan,
         telemetry={"exclude": lambda scope: scope["path"] in OPEN_PATHS, "operation_spans": False},
-        exception_handlers=dict.fromkeys(
-            (*REFUSALS, RequestValidationError, StarletteHTTPException, Exception), _as_problem
-        ),
+        exception_handlers=dict.fromkeys(ERRORS, _as_problem),
     )
     app.include_router(routes)
     # AccessMiddleware knows the length that is declared; this one counts what comes without.
@@ -186,7 +184,7 @@ async def _as_problem(_: Request, error: Exception) -> JSONResponse:
         problem = {"status": 422, "detail": f"{errors[0]['field']}: {errors[0]['message']}", "errors": errors}
     elif isinstance(error, StarletteHTTPException):
         problem = {"status": error.status_code, "detail": error.detail}
-    elif isinstance(error, REFUSALS):
+    elif isinstance(error, UserError):
         problem = {"status": 422, "detail": str(error)}
     elif database.is_retryable(error):
         problem = {"status": 503, "detail": "The database does not answer."}

@@ -10,11 +10,11 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from app.agent import Question
 from app.ingestion import Upload
-from app.models import Run
+from app.models import Run, UserError
 from app.settings import settings
 
 
-class ServiceError(Exception):
+class ServiceError(UserError):
     """The server refused a call; the message is its reason."""
 
 

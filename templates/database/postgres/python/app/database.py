@@ -21,7 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from pydantic_settings import BaseSettings
 
 from app import embeddings
-from app.models import Chunk, Document, Hit
+from app.models import Chunk, Document, Hit, UserError
 from app.settings import FROM_ENVIRONMENT, ROOT, settings
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class DatabaseSettings(BaseSettings):
     """A PostgreSQL with pgvector 0.8.4 or later, `postgresql://user:password@host/name`."""
 
 
-class IndexMismatchError(Exception):
+class IndexMismatchError(UserError):
     """The stored vectors are of another embedding model than the one that is set."""
 
 
@@ -64,13 +64,13 @@ def url() -> str:
 
 
 def migrate() -> None:
-    """Bring the schema up to date; several processes may do so at once. Raises `RuntimeError` without pgvector."""
+    """Bring the schema up to date; several processes may do so at once. Raises `UserError` where it cannot."""
     with psycopg.connect(url(), connect_timeout=10) as connection:
         found = connection.execute(
             "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
         ).fetchone()
     if not found or tuple(map(int, found[0].split("."))) < (0, 8, 4):
-        raise RuntimeError(f"The database offers pgvector {found[0] if found else '(none)'}; 0.8.4 or later is needed.")
+        raise UserError(f"The database offers pgvector {found[0] if found else '(none)'}; 0.8.4 or later is needed.")
     command.upgrade(Config(ROOT / "alembic.ini"), "head")
 
 

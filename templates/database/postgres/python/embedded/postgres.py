@@ -55,7 +55,9 @@ def serve(directory: Path) -> Iterator[str]:
         assert keeper.stdout and keeper.stderr
         if not (url := keeper.stdout.readline().strip()):
             reason = keeper.stderr.read().strip()
-            raise RuntimeError(f"PostgreSQL does not start in {directory} (DATABASE_URL can name another): {reason}")
+            from app.models import UserError  # here, since the keeper has no path to it
+
+            raise UserError(f"PostgreSQL does not start in {directory} (DATABASE_URL can name another): {reason}")
         yield url
 
 

@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from app import agent, database, executors, ingestion, llm
 from app.agent import Question
 from app.ingestion import Upload
-from app.models import Answer, Document, Event, Run, Status, Step
+from app.models import Answer, Document, Event, Run, Status, Step, UserError
 
 T = TypeVar("T")
 
@@ -43,10 +43,10 @@ STATUS: dict[str, Status] = {
     "CANCELLED": "cancelled",
 }  # anything else: failed
 
-EXPECTED = (ingestion.UnreadableError, database.IndexMismatchError, APIError)
+EXPECTED = (UserError, APIError)
 
 
-class KeyReusedError(Exception):
+class KeyReusedError(UserError):
     """An idempotency key came again with other content."""
 
 
