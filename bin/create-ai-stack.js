@@ -5,6 +5,8 @@ if (major < 20 || (major === 20 && minor < 19)) {
   process.exitCode = 1;
 } else {
   /** @type {typeof import("../src/cli.ts")} */
-  const { main } = await import(new URL("../dist/cli.js", import.meta.url).href);
-  process.exitCode = await main(process.argv.slice(2));
+  const { main } = require(`${__dirname}/../dist/cli.cjs`);
+  main(process.argv.slice(2)).then((exitCode) => {
+    process.exitCode = exitCode;
+  });
 }

@@ -1,4 +1,6 @@
-import type { TemplateData } from "./template.ts";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Template } from "./template.ts";
 import type { Category, Part, Tool } from "./tool.ts";
 
 /** What can be chosen: small, loaded by every command. */
@@ -8,10 +10,11 @@ export interface Catalogue {
 }
 
 /** What an owner (the base, or a tool) brings along besides its manifest. */
-export interface OwnedFiles<Template> {
+export interface OwnedFiles {
   /** The owner's section of the README; the base has none. */
   section: string;
-  constraints: string;
+  /** Package → its pins, of constraints.txt. */
+  pins: Record<string, string[]>;
   /** Path in the project → content. */
   files: Record<string, string>;
   /** Path in the project → what renders its content. */
@@ -19,7 +22,7 @@ export interface OwnedFiles<Template> {
 }
 
 /** Owner → its files, an owner being `base` or `<category>/<tool>`. Large, loaded only to create a project. */
-export type TemplateFiles<Template = (data: TemplateData) => string> = Record<string, OwnedFiles<Template>>;
+export type TemplateFiles = Record<string, OwnedFiles>;
 
 export const BASE = "base";
 
@@ -27,11 +30,7 @@ export function ownerOf(tool: Tool): string {
   return `${tool.category}/${tool.id}`;
 }
 
-/** The catalogue that the build compiled in. */
-export async function loadCatalogue(): Promise<Catalogue> {
-  return (await import("compiled:catalogue")).default;
-}
-
-export async function loadTemplateFiles(): Promise<TemplateFiles> {
-  return (await import("compiled:files")).default;
+/** What the build wrote beside the CLI. */
+export function loadTemplateFiles(): TemplateFiles {
+  return JSON.parse(readFileSync(join(import.meta.dirname, "templates.json"), "utf8"));
 }

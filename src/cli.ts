@@ -1,5 +1,6 @@
+import catalogue from "compiled:catalogue";
 import { Command, CommanderError, Option } from "commander";
-import { type Catalogue, loadCatalogue } from "./catalogue.ts";
+import type { Catalogue } from "./catalogue.ts";
 import { EXIT, UserError } from "./errors.ts";
 import { makeOutput, type Output } from "./output.ts";
 import type { Category } from "./tool.ts";
@@ -10,7 +11,7 @@ export async function main(argv: string[]): Promise<number> {
   // Read before parsing: a mistake in the command line is reported as JSON too.
   const output = makeOutput({ json: argv.includes("--json"), verbose: argv.includes("--verbose") });
   try {
-    await makeProgram(await loadCatalogue(), output).parseAsync(argv, { from: "user" });
+    await makeProgram(catalogue, output).parseAsync(argv, { from: "user" });
     return EXIT.ok;
   } catch (error) {
     const problem = error instanceof CommanderError ? usageError(error) : error;

@@ -4,9 +4,4 @@ declare module "compiled:catalogue" {
   export default catalogue;
 }
 
-declare module "compiled:files" {
-  const files: import("./catalogue.ts").TemplateFiles;
-  export default files;
-}
-
 declare const VERSION: string;

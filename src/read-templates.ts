@@ -2,17 +2,15 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { BASE, type Catalogue, type OwnedFiles, type TemplateFiles } from "./catalogue.ts";
+import { compileTemplate } from "./compile-template.ts";
 import { UserError } from "./errors.ts";
-import { lintTemplate } from "./template.ts";
+import { readPins } from "./fragments/constraints.ts";
 import { type Category, checkBase, checkCategory, checkTool, type Tool } from "./tool.ts";
 
-/** Reads and checks a folder of templates. Only the build and the tests do this: the CLI has the result compiled in. */
-export async function readTemplates<Template>(
-  root: string,
-  compile: (source: string) => Template,
-): Promise<{ catalogue: Catalogue; files: TemplateFiles<Template> }> {
+/** Reads and checks a folder of templates. Only the build and the tests do this: the CLI has what it gives as JSON. */
+export async function readTemplates(root: string): Promise<{ catalogue: Catalogue; files: TemplateFiles }> {
   const base = checkBase(await readYaml(root, "base/base.yaml"), "templates/base/base.yaml");
-  const files: TemplateFiles<Template> = { [BASE]: await readOwner(root, BASE, ["base.yaml"], compile) };
+  const files: TemplateFiles = { [BASE]: await readOwner(root, BASE, ["base.yaml"]) };
   const categories: Category[] = [];
   for (const id of (await subfolders(root)).filter((name) => name !== BASE)) {
     // Each category becomes a flag, and commander changes the names of flags that have other characters.
@@ -21,7 +19,7 @@ export async function readTemplates<Template>(
     for (const tool of await subfolders(join(root, id))) {
       const manifest = `${id}/${tool}/tool.yaml`;
       tools.push(checkTool(await readYaml(root, manifest), `templates/${manifest}`, id, tool));
-      files[`${id}/${tool}`] = await readOwner(root, `${id}/${tool}`, ["tool.yaml", "README.md"], compile);
+      files[`${id}/${tool}`] = await readOwner(root, `${id}/${tool}`, ["tool.yaml", "README.md"]);
     }
     const file = `${id}/category.yaml`;
     categories.push(checkCategory(await readYaml(root, file), `templates/${file}`, id, tools));
@@ -46,15 +44,11 @@ const OPTIONAL = ["constraints.txt"];
 // Left behind by running the Python under templates/ in place.
 const DEBRIS = /^(?:__pycache__|\..*_cache|\.venv|\.DS_Store|node_modules)$/;
 
-async function readOwner<Template>(
-  root: string,
-  owner: string,
-  required: string[],
-  compile: (source: string) => Template,
-): Promise<OwnedFiles<Template>> {
-  const owned: OwnedFiles<Template> = {
+async function readOwner(root: string, owner: string, required: string[]): Promise<OwnedFiles> {
+  const constraints = `${owner}/constraints.txt`;
+  const owned: OwnedFiles = {
     section: required.includes("README.md") ? await readText(root, `${owner}/README.md`) : "",
-    constraints: await readText(root, `${owner}/constraints.txt`, ""),
+    pins: Object.fromEntries(readPins(await readText(root, constraints, ""), `templates/${constraints}`)),
     files: {},
     templates: {},
   };
@@ -68,8 +62,7 @@ async function readOwner<Template>(
     const content = await readText(root, `${owner}/${path}`);
     const target = path.slice(LANGUAGE.length);
     if (target.endsWith(TEMPLATE)) {
-      lintTemplate(content, place);
-      owned.templates[target.slice(0, -TEMPLATE.length)] = compile(content);
+      owned.templates[target.slice(0, -TEMPLATE.length)] = compileTemplate(content, place);
     } else {
       owned.files[target] = content;
     }
@@ -120,5 +113,3 @@ async function readText(root: string, path: string, fallback?: string): Promise<
 function problem(place: string, what: string): UserError {
   return new UserError({ code: "templates", message: `${place}: ${what}`, hint: "Mend that file and build again." });
 }
-
-export { precompileTemplate } from "./template.ts";

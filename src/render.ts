@@ -4,7 +4,7 @@ import { mergeConstraints } from "./fragments/constraints.ts";
 import { renderEnvironment } from "./fragments/environment.ts";
 import { conflict, type Plan } from "./plan.ts";
 import { recreateCommand } from "./recreate.ts";
-import type { TemplateData } from "./template.ts";
+import { renderTemplate, type TemplateData } from "./template.ts";
 import type { Requirement } from "./tool.ts";
 
 /** Path in the project, with `/` → content. */
@@ -31,7 +31,7 @@ export function render(plan: Plan, templates: TemplateFiles): FileMap {
   for (const owner of [BASE, ...plan.tools.map(ownerOf)]) {
     const owned = filesOf(templates, owner);
     for (const [path, content] of Object.entries(owned.files)) add(owner, path, content);
-    for (const [path, template] of Object.entries(owned.templates)) add(owner, path, template(data));
+    for (const [path, template] of Object.entries(owned.templates)) add(owner, path, renderTemplate(template, data));
   }
   add(GENERATOR, ".env.example", renderEnvironment(plan));
   add(GENERATOR, "constraints.txt", mergeConstraints(plan, templates));

@@ -2,7 +2,6 @@ import { join } from "node:path";
 import type { Catalogue, TemplateFiles } from "../src/catalogue.ts";
 import { makePlan, type Plan } from "../src/plan.ts";
 import { readTemplates } from "../src/read-templates.ts";
-import { compileTemplate } from "../src/template.ts";
 
 /** A small made-up catalogue: two categories, three tools. */
 export const FIXTURE = join(import.meta.dirname, "fixtures/templates");
@@ -17,6 +16,6 @@ interface Fixture {
 
 /** A copy of its own for each test, to change as it likes. */
 export async function readFixture(): Promise<Fixture> {
-  const { catalogue, files } = await readTemplates(FIXTURE, compileTemplate);
+  const { catalogue, files } = await readTemplates(FIXTURE);
   return { catalogue, files, plan: () => makePlan(ANSWERS, catalogue, "1.2.3") };
 }

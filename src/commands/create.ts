@@ -1,7 +1,6 @@
 import { basename, dirname, join } from "node:path";
 import { type Catalogue, loadTemplateFiles, type TemplateFiles } from "../catalogue.ts";
 import { Cancelled, UserError } from "../errors.ts";
-import { readPins } from "../fragments/constraints.ts";
 import { refuseName, suggestName } from "../names.ts";
 import { isCI, type Output } from "../output.ts";
 import { type Answers, makePlan, type Plan } from "../plan.ts";
@@ -10,6 +9,7 @@ import { type FileMap, render } from "../render.ts";
 import { nextSteps, pathFrom, quote, type Tooling } from "../steps.ts";
 import { inspectTarget, nameOf, type Target } from "../target.ts";
 import { packageOf } from "../tool.ts";
+import { writeProject } from "../write.ts";
 
 /** The command line, as commander hands it over: the tools under their categories' names. */
 export interface Flags {
@@ -37,14 +37,13 @@ export async function create(
   output: Output,
 ): Promise<void> {
   const signal = abortOnSignals();
-  const templates = await loadTemplateFiles();
+  const templates = loadTemplateFiles();
   const { target, answers } = await answer(directory, flags, catalogue, templates, output, signal);
   const plan = makePlan(answers, catalogue, VERSION);
   const files = render(plan, templates);
   const project = { plan, files, target, directory: pathFrom(process.cwd(), target.path) };
   if (flags.dryRun) return showDryRun(project, flags, output);
 
-  const { writeProject } = await import("../write.ts");
   await writeProject(target, files, signal);
   const notes = await equip(project, flags, output, signal);
   await showResult(project, flags, notes, output);
@@ -102,9 +101,7 @@ function checkDirectory(directory: string, taken: ReadonlySet<string>): Target {
 function packagesOf(catalogue: Catalogue, templates: TemplateFiles): ReadonlySet<string> {
   const parts = [catalogue.base, ...catalogue.categories.flatMap((category) => category.tools)];
   const direct = parts.flatMap((part) => [...part.dependencies, ...part.devDependencies]);
-  const pinned = Object.entries(templates).flatMap(([owner, { constraints }]) => [
-    ...readPins(constraints, owner).keys(),
-  ]);
+  const pinned = Object.values(templates).flatMap(({ pins }) => Object.keys(pins));
   return new Set([...direct.map(({ requirement }) => packageOf(requirement)), ...pinned]);
 }
 

@@ -7,8 +7,8 @@ import { normalizeName } from "../tool.ts";
 export function mergeConstraints(plan: Plan, templates: TemplateFiles): string {
   const merged = new Map<string, { owner: string; pins: string }>();
   for (const owner of [BASE, ...plan.tools.map(ownerOf)]) {
-    for (const [name, lines] of readPins(templates[owner]?.constraints ?? "", owner)) {
-      const pins = lines.sort().join("\n");
+    for (const [name, lines] of Object.entries(templates[owner]?.pins ?? {})) {
+      const pins = lines.join("\n");
       const first = merged.get(name);
       if (first !== undefined && first.pins !== pins) {
         throw conflict(`pin of ${name}, as "${first.pins}" and "${pins}"`, first.owner, owner);
@@ -20,8 +20,8 @@ export function mergeConstraints(plan: Plan, templates: TemplateFiles): string {
   return `# The versions that were tested together.\n${lines.join("")}`;
 }
 
-/** Package → its pins: several where they differ by environment marker. */
-export function readPins(constraints: string, owner: string): Map<string, string[]> {
+/** Package → its pins, sorted: several where they differ by environment marker. */
+export function readPins(constraints: string, file: string): Map<string, string[]> {
   const pins = new Map<string, string[]>();
   for (const [index, line] of constraints.split("\n").entries()) {
     const pin = line.trim();
@@ -30,12 +30,12 @@ export function readPins(constraints: string, owner: string): Map<string, string
     if (name === undefined) {
       throw new UserError({
         code: "templates",
-        message: `templates/${owner}/constraints.txt:${index + 1}: "${pin}" is no pin`,
+        message: `${file}:${index + 1}: "${pin}" is no pin`,
         hint: "Write package==version, with an environment marker if need be.",
       });
     }
     const key = normalizeName(name);
-    pins.set(key, [...(pins.get(key) ?? []), pin]);
+    pins.set(key, [...(pins.get(key) ?? []), pin].sort());
   }
   return pins;
 }

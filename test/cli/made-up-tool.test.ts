@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { readTemplates } from "../../src/read-templates.ts";
-import { compileTemplate } from "../../src/template.ts";
 import { converse } from "./converse.ts";
 import { buildCli, readTree, run, tempFolder } from "./run.ts";
 
@@ -29,7 +28,7 @@ afterAll(async () => {
 async function tempTemplates(): Promise<string> {
   const root = await mkdtemp(join(tmpdir(), "templates-"));
   await cp(TEMPLATES, root, { recursive: true });
-  const { catalogue } = await readTemplates(root, compileTemplate);
+  const { catalogue } = await readTemplates(root);
   const nearest = catalogue.categories.find(({ id }) => id === CATEGORY)?.default ?? "";
   const tool = join(root, CATEGORY, TOOL);
   await cp(join(root, CATEGORY, nearest), tool, { recursive: true });
@@ -63,7 +62,7 @@ test("it is offered where a tool is unknown", async () => {
 
 test("it can be picked at the prompt", async () => {
   const cwd = await tempFolder();
-  const { catalogue } = await readTemplates(templates, compileTemplate);
+  const { catalogue } = await readTemplates(templates);
   const category = catalogue.categories.find(({ id }) => id === CATEGORY);
   const below = category?.tools.findIndex(({ id }) => id === TOOL) ?? 0;
   const others = catalogue.categories

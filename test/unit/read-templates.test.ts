@@ -1,10 +1,8 @@
-import { cp, mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import fs from "fs-extra";
+import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { readTemplates } from "../../src/read-templates.ts";
-import { compileTemplate } from "../../src/template.ts";
 import { FIXTURE } from "../fixtures.ts";
 
 let root: string;
@@ -17,7 +15,7 @@ beforeEach(async () => {
 afterEach(() => rm(root, { recursive: true }));
 
 test("categories come in their order, tools with the default first", async () => {
-  const { catalogue } = await readTemplates(root, compileTemplate);
+  const { catalogue } = await readTemplates(root);
   expect(catalogue.categories.map(({ id, tools }) => [id, tools.map((tool) => tool.id)])).toEqual([
     ["store", ["shelf", "crate"]],
     ["view", ["window"]],
@@ -32,16 +30,22 @@ test.each([
   ["store/shelf/python/a.py", "x\r\n", "templates/store/shelf/python/a.py: has a carriage return"],
   ["store/shelf/python/a.bin", Buffer.from([0xff, 0xfe]), "templates/store/shelf/python/a.bin: is not UTF-8"],
   ["my-store/category.yaml", "x", "templates/my-store: a category's name has small letters only"],
+  [
+    "store/shelf/constraints.txt",
+    "attrs==25.4.0\nrich>=14\n",
+    'templates/store/shelf/constraints.txt:2: "rich>=14" is no pin',
+  ],
   ["base/base.yaml", "title: Base", "templates/base/base.yaml: title: unknown key"],
 ])("a mistake in %s is told with its place", async (path, content, message) => {
-  await fs.outputFile(join(root, path), content);
-  await expect(readTemplates(root, compileTemplate)).rejects.toThrow(message);
+  await mkdir(join(root, dirname(path)), { recursive: true });
+  await writeFile(join(root, path), content);
+  await expect(readTemplates(root)).rejects.toThrow(message);
 });
 
 test.each(["store/shelf/tool.yaml", "store/shelf/README.md", "store/category.yaml", "base/base.yaml"])(
   "a missing %s is a failure",
   async (path) => {
     await rm(join(root, path));
-    await expect(readTemplates(root, compileTemplate)).rejects.toThrow(`templates/${path}: missing`);
+    await expect(readTemplates(root)).rejects.toThrow(`templates/${path}: missing`);
   },
 );

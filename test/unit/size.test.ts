@@ -5,7 +5,6 @@ import type { Catalogue, TemplateFiles } from "../../src/catalogue.ts";
 import { makePlan, type Plan } from "../../src/plan.ts";
 import { readTemplates } from "../../src/read-templates.ts";
 import { type FileMap, render } from "../../src/render.ts";
-import { compileTemplate } from "../../src/template.ts";
 
 // A starter is read before it is trusted. Over the budget, cut a feature rather than compress code.
 
@@ -48,7 +47,7 @@ let files: FileMap;
 let templates: { catalogue: Catalogue; files: TemplateFiles };
 
 beforeAll(async () => {
-  templates = await readTemplates(join(ROOT, "templates"), compileTemplate);
+  templates = await readTemplates(join(ROOT, "templates"));
   const tools = Object.fromEntries(templates.catalogue.categories.map(({ id, default: tool }) => [id, tool]));
   plan = makePlan({ name: "my-app", tools }, templates.catalogue, "0.0.0");
   files = render(plan, templates.files);

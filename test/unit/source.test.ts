@@ -3,9 +3,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { BASE, ownerOf } from "../../src/catalogue.ts";
-import { readPins } from "../../src/fragments/constraints.ts";
 import { readTemplates } from "../../src/read-templates.ts";
-import { compileTemplate } from "../../src/template.ts";
 import { normalizeName } from "../../src/tool.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
@@ -19,7 +17,7 @@ function read(path: string): string {
 }
 
 test("src/ and the build name no tool", async () => {
-  const { catalogue } = await readTemplates(join(ROOT, "templates"), compileTemplate);
+  const { catalogue } = await readTemplates(join(ROOT, "templates"));
   const ids = catalogue.categories.flatMap(({ tools }) => tools.map(({ id }) => id));
   expect(ids.length).toBeGreaterThan(3);
   const named = new RegExp(`\\b(?:${ids.join("|")})\\b`, "i");
@@ -27,16 +25,16 @@ test("src/ and the build name no tool", async () => {
 });
 
 test("the base and every tool pin each package that they require to the version that they require", async () => {
-  const { catalogue, files } = await readTemplates(join(ROOT, "templates"), compileTemplate);
+  const { catalogue, files } = await readTemplates(join(ROOT, "templates"));
   const tools = catalogue.categories.flatMap((category) => category.tools);
   for (const [owner, { dependencies, devDependencies }] of [
     [BASE, catalogue.base] as const,
     ...tools.map((tool) => [ownerOf(tool), tool] as const),
   ]) {
-    const pins = readPins(files[owner]?.constraints ?? "", owner);
+    const pins = files[owner]?.pins ?? {};
     for (const { requirement } of [...dependencies, ...devDependencies]) {
       const [, name = "", version] = requirement.match(/^([\w.-]+)(?:\[[^\]]*\])?>=([^,;\s]+)/) ?? [];
-      const tested = pins.get(normalizeName(name)) ?? [];
+      const tested = pins[normalizeName(name)] ?? [];
       expect(
         tested.map((pin) => pin.split(/==|\s/)[1]),
         `${owner}: ${requirement}`,

@@ -1,5 +1,7 @@
+import Handlebars from "handlebars";
 import { expect, test } from "vitest";
-import { compileTemplate, lintTemplate } from "../../src/template.ts";
+import { compileTemplate } from "../../src/compile-template.ts";
+import { renderTemplate } from "../../src/template.ts";
 
 const DATA = {
   name: "a&b",
@@ -7,16 +9,20 @@ const DATA = {
   tools: [],
   dependencies: [],
   dev_dependencies: [],
-  ports: [],
+  ports: [{ port: "1" }, { port: "2" }],
   next_steps: [],
 };
 
 test("values are not escaped as HTML", () => {
-  expect(compileTemplate("{{name}}")(DATA)).toBe("a&b");
+  expect(renderTemplate(compileTemplate("{{name}}", "x.hbs"), DATA)).toBe("a&b");
 });
 
-test("values and plain loops pass", () => {
-  lintTemplate("{{name}}{{! a comment }}{{#each tools}}\n{{title}}\n{{/each}}", "x.hbs");
+test("values and plain loops are rendered as handlebars renders them", () => {
+  const source =
+    "{{name}}: {{! a comment }}\n{{#each ports}}\n  - {{port}}\n{{/each}}\nend\n{{#each tools}}never{{/each}}";
+  const expected = Handlebars.compile(source, { noEscape: true })(DATA);
+  expect(expected).toBe("a&b: \n  - 1\n  - 2\nend\n");
+  expect(renderTemplate(compileTemplate(source, "x.hbs"), DATA)).toBe(expected);
 });
 
 test.each([
@@ -35,9 +41,9 @@ test.each([
   ["raw HTML", "{{{nmae}}}"],
   ["an unclosed loop", "{{#each tools}}x"],
 ])("%s is refused, file named", (_, source) => {
-  expect(() => lintTemplate(source, "x.hbs")).toThrow(/^x\.hbs/);
+  expect(() => compileTemplate(source, "x.hbs")).toThrow(/^x\.hbs/);
 });
 
 test("the line is named", () => {
-  expect(() => lintTemplate("one\ntwo {{nope}}", "x.hbs")).toThrow("x.hbs:2: {{nope}} is unknown here");
+  expect(() => compileTemplate("one\ntwo {{nope}}", "x.hbs")).toThrow("x.hbs:2: {{nope}} is unknown here");
 });
