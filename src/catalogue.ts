@@ -32,5 +32,5 @@ export function ownerOf(tool: Tool): string {
 
 /** What the build wrote beside the CLI. */
 export function loadTemplateFiles(): TemplateFiles {
-  return JSON.parse(readFileSync(join(import.meta.dirname, "templates.json"), "utf8"));
+  return JSON.parse(readFileSync(join(import.meta.dirname, "templates.json"), "ascii"));
 }
