@@ -1,14 +1,11 @@
-"""Documents, passages and search in PostgreSQL with pgvector.
-
-Without DATABASE_URL, a PostgreSQL of the project's own runs in the data folder.
-"""
+"""Documents, passages and search in PostgreSQL with pgvector. Without DATABASE_URL, an embedded server runs."""
 
 import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -25,7 +22,8 @@ from app.models import Chunk, Document, Hit, UserError
 from app.settings import FROM_ENVIRONMENT, ROOT, settings
 
 T = TypeVar("T")
-Query = sql.SQL | sql.Composed
+Query = LiteralString | sql.Composed
+PATIENCE = 5  # seconds that it may take to connect, or to see whether a connection is still good
 
 
 class DatabaseSettings(BaseSettings):
@@ -45,6 +43,9 @@ _pool: AsyncConnectionPool[psycopg.AsyncConnection] | None = None
 @contextmanager
 def server() -> Iterator[None]:
     """Run the embedded server, for this process and its children, unless DATABASE_URL names one."""
+    # To libpq itself, since DBOS and Alembic connect as well: give up soon, and only take a server that can write.
+    os.environ.setdefault("PGCONNECT_TIMEOUT", str(PATIENCE))
+    os.environ.setdefault("PGTARGETSESSIONATTRS", "read-write")
     if DatabaseSettings().database_url:
         yield
         return
@@ -59,18 +60,16 @@ def server() -> Iterator[None]:
 
 
 def url() -> str:
-    """In libpq's form; SQLAlchemy's and Heroku's are understood as well."""
-    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", DatabaseSettings().database_url)
+    """In libpq's form; SQLAlchemy's and Heroku's are understood as well. Raises `UserError`, without the password."""
+    given = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", DatabaseSettings().database_url)
+    if not re.fullmatch(r"postgresql://(([^@/?#%]|%[\da-fA-F]{2})*@)?[^@]*", given):
+        form = "postgresql://user:password@host/name, with %40 for @ in a password, %2F for / and %25 for %"
+        raise UserError(f"DATABASE_URL is not of the form {form}.")
+    return given
 
 
 def migrate() -> None:
     """Bring the schema up to date; several processes may do so at once. Raises `UserError` where it cannot."""
-    with psycopg.connect(url(), connect_timeout=10) as connection:
-        found = connection.execute(
-            "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
-        ).fetchone()
-    if not found or tuple(map(int, found[0].split("."))) < (0, 8, 4):
-        raise UserError(f"The database offers pgvector {found[0] if found else '(none)'}; 0.8.4 or later is needed.")
     command.upgrade(Config(ROOT / "alembic.ini"), "head")
 
 
@@ -80,20 +79,20 @@ async def lifespan() -> AsyncIterator[None]:
     await asyncio.to_thread(migrate)
     # With a filter, a search goes on through the vectors' index until enough passages match.
     options = {"options": "-c hnsw.iterative_scan=strict_order"}
-    async with AsyncConnectionPool(url(), kwargs=options, open=False, min_size=1, max_size=10, timeout=10) as _pool:
-        await _pool.wait()
+    size: dict[str, Any] = {"min_size": 1, "max_size": 10}
+    async with AsyncConnectionPool(url(), kwargs=options, open=False, check=_check, timeout=PATIENCE, **size) as _pool:
         yield
-    _pool = None
 
 
 async def ping() -> None:
     """Raise unless the database answers."""
-    async with _transaction() as connection:
-        await connection.execute("SELECT 1")
+    async with _transaction():
+        pass
 
 
 def is_retryable(error: BaseException) -> bool:
-    return isinstance(error, psycopg.OperationalError | PoolTimeout)
+    """Whether the database could not do its part, for now: no answer, no connection left, no space, no writes."""
+    return isinstance(getattr(error, "orig", error), UNAVAILABLE)  # SQLAlchemy's errors have an original
 
 
 async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[float]]) -> Document:
@@ -124,15 +123,20 @@ async def search(text: str, vector: list[float], filters: dict[str, str], limit:
     async with _transaction() as connection:
         if not await _same_model(connection, len(vector)):
             return []  # no document either
-        query = SEARCH.format(dimensions=sql.Literal(len(vector)))
+        query = sql.SQL(SEARCH).format(dimensions=sql.Literal(len(vector)))
         values = {"text": text, "vector": str(vector), "filters": Jsonb(filters), "limit": limit}
         return await _fetch(connection, Hit, query, values)
 
 
 async def read_passages(source: str, position: int, filters: dict[str, str], limit: int = 4) -> list[Hit]:
     """The passages of a document from `position` on."""
+    query: LiteralString = """
+        SELECT document_id, source, position, heading, text, 0.0 AS score
+        FROM chunks JOIN documents ON documents.id = document_id
+        WHERE source = %s AND position >= %s AND metadata @> %s ORDER BY position LIMIT %s
+    """
     async with _transaction() as connection:
-        return await _fetch(connection, Hit, READ, [source, position, Jsonb(filters), limit])
+        return await _fetch(connection, Hit, query, [source, position, Jsonb(filters), limit])
 
 
 async def get_document(document_id: UUID) -> Document | None:
@@ -148,8 +152,7 @@ async def list_documents(limit: int, after: str = "") -> list[Document]:
 
 async def delete_document(document_id: UUID) -> bool:
     async with _transaction() as connection:
-        deleted = await connection.execute("DELETE FROM documents WHERE id = %s", [document_id])
-        return deleted.rowcount > 0
+        return (await connection.execute("DELETE FROM documents WHERE id = %s", [document_id])).rowcount > 0
 
 
 async def reindex(embed: Callable[[list[str]], Awaitable[list[list[float]]]]) -> None:
@@ -171,17 +174,17 @@ async def reindex(embed: Callable[[list[str]], Awaitable[list[list[float]]]]) ->
             await _build_index(connection, len(vectors[0]))
 
 
-BY_CONTENT = sql.SQL("SELECT * FROM documents WHERE content_hash = %s")
-BY_ID = sql.SQL("SELECT * FROM documents WHERE id = %s")
-BY_SOURCE = sql.SQL("SELECT * FROM documents WHERE source > %s ORDER BY source LIMIT %s")
+UNAVAILABLE = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout)
+BY_CONTENT: LiteralString = "SELECT * FROM documents WHERE content_hash = %s"
+BY_ID: LiteralString = "SELECT * FROM documents WHERE id = %s"
+BY_SOURCE: LiteralString = "SELECT * FROM documents WHERE source > %s ORDER BY source LIMIT %s"
 SAVE = """
     INSERT INTO documents (id, source, content_hash, metadata, chunks)
     VALUES (%(id)s, %(source)s, %(content_hash)s, %(metadata)s, %(chunks)s)
     ON CONFLICT (id) DO UPDATE SET content_hash = excluded.content_hash,
         metadata = excluded.metadata, chunks = excluded.chunks
 """
-SEARCH = sql.SQL(
-    """
+SEARCH = """
     WITH semantic AS (
         SELECT *, row_number() OVER (ORDER BY distance) AS rank FROM (
             SELECT document_id, position, embedding::halfvec({dimensions}) <=> %(vector)s::halfvec AS distance
@@ -193,8 +196,7 @@ SEARCH = sql.SQL(
         SELECT *, row_number() OVER (ORDER BY relevance DESC) AS rank FROM (
             SELECT document_id, position, ts_rank_cd(chunks.words, query, 1) AS relevance
             FROM words, chunks JOIN documents ON documents.id = document_id
-            WHERE chunks.words @@ query AND metadata @> %(filters)s
-            ORDER BY relevance DESC LIMIT 40) matching
+            WHERE chunks.words @@ query AND metadata @> %(filters)s ORDER BY relevance DESC LIMIT 40) matching
     ), fused AS (
         SELECT document_id, position, sum(1.0 / (60 + rank))::float AS score
         FROM (SELECT document_id, position, rank FROM semantic
@@ -202,19 +204,9 @@ SEARCH = sql.SQL(
         GROUP BY document_id, position
     )
     SELECT document_id, source, position, heading, text, score
-    FROM fused JOIN chunks USING (document_id, position)
-    JOIN documents ON documents.id = document_id
+    FROM fused JOIN chunks USING (document_id, position) JOIN documents ON documents.id = document_id
     ORDER BY score DESC, source, position LIMIT %(limit)s
-    """
-)
-
-READ = sql.SQL(
-    """
-    SELECT document_id, source, position, heading, text, 0.0 AS score
-    FROM chunks JOIN documents ON documents.id = document_id
-    WHERE source = %s AND position >= %s AND metadata @> %s ORDER BY position LIMIT %s
-    """
-)
+"""
 
 
 @asynccontextmanager
@@ -222,6 +214,15 @@ async def _transaction() -> AsyncIterator[psycopg.AsyncConnection]:
     assert _pool, "the database is open only inside `lifespan`"
     async with _pool.connection() as connection, connection.transaction():
         yield connection
+
+
+async def _check(connection: psycopg.AsyncConnection) -> None:
+    """Of a connection from the pool: its server may be gone, or hang."""
+    answer = asyncio.create_task(AsyncConnectionPool.check_connection(connection))
+    if not (await asyncio.wait([answer], timeout=PATIENCE))[0]:
+        answer.cancel()  # is not waited for: where the server hangs, that takes long as well
+        raise PoolTimeout
+    await answer
 
 
 async def _fetch(connection: psycopg.AsyncConnection, row: type[T], query: Query, values: Any) -> list[T]:
@@ -243,7 +244,6 @@ async def _same_model(connection: psycopg.AsyncConnection, dimensions: int) -> b
 
 
 async def _build_index(connection: psycopg.AsyncConnection, dimensions: int) -> None:
-    row = [embeddings.model_name(), dimensions]
-    await connection.execute("INSERT INTO embedding_model (name, dimensions) VALUES (%s, %s)", row)
+    await connection.execute("INSERT INTO embedding_model VALUES (%s, %s)", [embeddings.model_name(), dimensions])
     index = "CREATE INDEX chunks_embedding ON chunks USING hnsw ((embedding::halfvec({})) halfvec_cosine_ops)"
     await connection.execute(sql.SQL(index).format(sql.Literal(dimensions)))
