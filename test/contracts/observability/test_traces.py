@@ -29,7 +29,7 @@ async def test_a_question_is_one_trace(
 ) -> None:
     monkeypatch.setattr(settings, "llm_api_key", "a-secret-key")
     exporter = InMemorySpanExporter()
-    async with main.stack(sample=True):
+    async with main.stack(8, sample=True):
         provider = trace.get_tracer_provider()
         assert isinstance(provider, TracerProvider) or hasattr(provider, "add_span_processor")
         provider.add_span_processor(SimpleSpanProcessor(exporter))

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,13 +17,9 @@ import uvicorn
 from app import database, embeddings, workflows
 from app.access import LOOPBACK
 from app.agent import Question
-from app.client import Client, ServiceError
-from app.ingestion import SUFFIXES, Upload
-from app.models import Answer, UserError
+from app.ingestion import SUFFIXES, UnreadableError, Upload
+from app.models import Answer, Run, UserError
 from app.settings import ROOT, settings
-
-ADDRESS = settings.data_dir / "address"
-"""Where the server of this project answers, while it runs."""
 
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -51,10 +48,11 @@ def command(function: Callable[..., Coroutine[Any, Any, None]]) -> None:
 @commands.command()
 def dev(trace: Annotated[bool, typer.Option(help="Print the spans of each request.")] = False) -> None:
     """Serve on this machine, and again after each edit. The database stays up meanwhile."""
-    os.environ |= {"HOST": "127.0.0.1", "LOAD_SAMPLE": "true"} | ({"TRACE_CONSOLE": "true"} if trace else {})
+    os.environ |= {"HOST": "127.0.0.1", "LOAD_SAMPLE": "true", "DRAIN_SECONDS": "0"}
+    os.environ |= {"TRACE_CONSOLE": "true"} if trace else {}
     with database.server():
         database.migrate()  # says here what is wrong with a database
-        _serve("127.0.0.1", reload=True)
+        _serve("127.0.0.1", reload=True, patience=1)
 
 
 @commands.command()
@@ -62,31 +60,38 @@ def serve() -> None:
     """Serve as in production, at HOST and PORT."""
     if settings.host not in LOOPBACK and not settings.api_key:
         raise typer.BadParameter(f"HOST {settings.host} needs an API_KEY. Set one in .env.")
-    _serve(settings.host, reload=False)
+    _serve(settings.host, reload=False, patience=max(1, settings.drain_seconds))
+
+
+@command
+async def worker() -> None:
+    """Work on runs that other processes take in, until it is stopped."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: loop.call_soon_threadsafe(stopped.set))
+    async with _stack(settings.worker_concurrency or 8):
+        print("Working on runs.", flush=True)
+        await stopped.wait()
 
 
 @command
 async def ask(question: str) -> None:
     """Ask the documents a question."""
-    async with _service() as service:
-        run = await service.wait(await service.start_question(Question(question=question)), 300)
-    if not isinstance(run.result, Answer):
-        sys.exit(f"Run {run.id} {run.status}: {run.error}")
-    print(run.result.text)
-    for number, citation in enumerate(run.result.citations, 1):
-        print(f'\n[{number}] {citation.source} ({citation.heading})\n    "{citation.quote}"')
+    async with _stack():
+        _show(await workflows.wait(await workflows.start_question(Question(question=question)), 300))
 
 
 @command
 async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
     """Take in documents: files, or folders with all that is in them."""
     failed = False
-    async with _service() as service:
+    async with _stack():
         for source, path in _files(paths):
             try:
-                run_id = await service.start_ingestion(Upload(source=source, content=path.read_bytes()))
-                error = (await service.wait(run_id, 24 * 3600)).error
-            except ServiceError as refusal:
+                upload = Upload(source=source, content=path.read_bytes())
+                run = await workflows.wait(await workflows.start_ingestion(upload), 24 * 3600)
+                error = run.error if run else None
+            except UnreadableError as refusal:
                 error = str(refusal)
             failed = failed or bool(error)
             print(f"failed  {source}  {error}" if error else f"succeeded  {source}")
@@ -96,14 +101,30 @@ async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> N
 @command
 async def runs(run_id: Annotated[str, typer.Argument()] = "") -> None:
     """List the latest runs, or show the steps of one."""
-    async with _service() as service:
-        found = [await service.wait(run_id, 0)] if run_id else await service.list_runs(20)
+    async with _stack():
+        found = [await workflows.get_run(run_id)] if run_id else await workflows.list_runs(20)
     for run in found:
         if run is None:
             sys.exit(f"There is no run {run_id}.")
         print(f"{run.id}  {run.status:9}  {run.kind:9}  {run.created_at:%Y-%m-%d %H:%M:%S}")
         for step in run.steps:
             print(f"    {step.number:3}  {step.name:24}  attempts: {step.attempts}  {step.error or ''}")
+
+
+@command
+async def fork(run_id: str, step: Annotated[int, typer.Option("--from", help="Number of a step.")]) -> None:
+    """Run a question again from one of its steps on, in a new run that keeps the steps before it."""
+    async with _stack():
+        forked = await workflows.fork_run(run_id, step)
+        print(f"Run {forked}:", flush=True)
+        _show(await workflows.wait(forked, 300))
+
+
+@command
+async def prune(days: Annotated[float, typer.Argument(min=0)]) -> None:
+    """Delete the runs that ended so many days ago or earlier, with the text that they worked on."""
+    async with _stack():
+        print(f"Deleted {await workflows.delete_runs(days)} runs.")
 
 
 @commands.command()
@@ -121,17 +142,18 @@ async def reindex() -> None:
             await database.reindex(embeddings.embed)
 
 
-@asynccontextmanager
-async def _service() -> AsyncIterator[Any]:
-    """The running server of this project or else, in this process, the parts themselves."""
-    client = Client(ADDRESS.read_text(encoding="utf-8")) if ADDRESS.exists() else None
-    if client and await client.answers():
-        yield client
-        return
+def _stack(concurrency: int | None = None) -> AbstractAsyncContextManager[None]:
     from app.main import stack  # it makes the application
 
-    async with stack(sample=not database.url()):
-        yield workflows
+    return stack(concurrency, sample=concurrency is None and not database.url())
+
+
+def _show(run: Run | None) -> None:
+    if not run or not isinstance(run.result, Answer):
+        sys.exit(f"Run {run.id} {run.status}: {run.error}" if run else "The run is gone.")
+    print(run.result.text)
+    for number, citation in enumerate(run.result.citations, 1):
+        print(f'\n[{number}] {citation.source} ({citation.heading})\n    "{citation.quote}"')
 
 
 def _files(paths: list[Path]) -> Iterator[tuple[str, Path]]:
@@ -145,12 +167,9 @@ def _files(paths: list[Path]) -> Iterator[tuple[str, Path]]:
             yield path.name, path
 
 
-def _serve(host: str, reload: bool) -> None:
+def _serve(host: str, reload: bool, patience: int) -> None:
     with suppress(OSError), socket.create_connection((host, settings.port), timeout=1):
         raise typer.BadParameter(f"PORT {settings.port} is in use. Set another: PORT={settings.port + 1}.")
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    address = f"http://localhost:{settings.port}"
-    ADDRESS.write_text(address, encoding="utf-8")
     uvicorn.run(
         "app.main:app",
         host=host,
@@ -158,11 +177,9 @@ def _serve(host: str, reload: bool) -> None:
         reload=reload,
         reload_dirs=[str(ROOT / "app")] if reload else None,
         loop="asyncio:SelectorEventLoop",  # on Windows, psycopg needs this one
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=patience,
         log_level="warning",
     )
-    if ADDRESS.exists() and ADDRESS.read_text(encoding="utf-8") == address:  # not of a server that came later
-        ADDRESS.unlink()
 
 
 if __name__ == "__main__":

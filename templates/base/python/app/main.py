@@ -13,10 +13,13 @@ log = logging.getLogger("app")
 
 
 @asynccontextmanager
-async def stack(sample: bool) -> AsyncIterator[None]:
-    """All parts, open, for as long as the block runs; with the sample documents where asked for."""
+async def stack(concurrency: int | None, sample: bool = False) -> AsyncIterator[None]:
+    """All parts, open, for as long as the block runs; with the sample documents where asked for.
+
+    `concurrency`: runs of all processes to work on at once; None: only on those that are started in the block.
+    """
     with database.server():
-        async with observability.lifespan(), database.lifespan(), workflows.lifespan():
+        async with observability.lifespan(), database.lifespan(), workflows.lifespan(concurrency):
             if sample and not await database.list_documents(limit=1):
                 await _load_sample()
             yield
@@ -35,11 +38,11 @@ async def _load_sample() -> None:
 
 @asynccontextmanager
 async def lifespan(_: Any) -> AsyncIterator[None]:
-    async with stack(settings.load_sample):
+    log.setLevel(logging.INFO)
+    async with stack(settings.worker_concurrency, settings.load_sample):
         log.info("Ready at http://%s:%s", settings.host, settings.port)
         yield
 
 
 logging.basicConfig(format="%(levelname)s: %(message)s")
-log.setLevel(logging.INFO)
 app = api.create_app(lifespan)

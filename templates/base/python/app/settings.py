@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from uuid import NAMESPACE_URL, uuid5
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -36,6 +35,12 @@ class Settings(BaseSettings):
     """Time that one call to the model may take."""
     embedding_model: str = ""
     """Embedding model of the OpenAI-compatible API. Empty: the one that is built in."""
+    worker_concurrency: int = 8
+    """Runs that a process works on at once. 0: `serve` works on none and leaves them to `worker`."""
+    drain_seconds: int = 20
+    """Time that runs under way have to end when `serve` or `worker` is stopped. Others take over the rest."""
+    run_retention_days: float = 30
+    """Days that ended runs are kept, with the text that they worked on. 0: for ever."""
     agent_max_steps: int = 8
     """Calls to the model that one question may take."""
     agent_max_seconds: float = 120
@@ -44,11 +49,6 @@ class Settings(BaseSettings):
     """Money that one question may cost."""
     max_upload_bytes: int = 10_000_000
     """Largest document that is taken in."""
-
-    @property
-    def project(self) -> str:
-        """Tells this checkout from others, whose servers may use the same port."""
-        return str(uuid5(NAMESPACE_URL, ROOT.as_uri()))
 
 
 settings = Settings()

@@ -54,7 +54,7 @@ def create_app(lifespan: Lifespan) -> FastAPI:
 @routes.get("/healthz")
 async def health() -> dict[str, str]:
     """This process runs."""
-    return {"status": "ok", "project": settings.project}
+    return {"status": "ok"}
 
 
 @routes.get("/readyz")
@@ -151,6 +151,13 @@ async def resume_run(run_id: RunId) -> Run:
     """Carry on a cancelled or failed run behind its last recorded step."""
     await workflows.resume_run(run_id)
     return _found(await workflows.get_run(run_id), "run", run_id)
+
+
+@routes.post("/runs/{run_id}/fork", status_code=202)
+async def fork_run(run_id: RunId, step: Annotated[int, Query(ge=1)]) -> Run:
+    """Start a new run that keeps the steps before `step` and runs the others again."""
+    forked = await workflows.fork_run(run_id, step)
+    return _found(await workflows.get_run(forked), "run", forked)
 
 
 async def _finished(run_id: str, seconds: float, response: Response) -> Run:

@@ -22,7 +22,7 @@ KEPT = {"question": "How long are invoices kept?"}
 
 @pytest.fixture(scope="module", autouse=True)
 async def stack(database_server: None) -> AsyncIterator[None]:
-    async with main.stack(sample=True):
+    async with main.stack(8, sample=True):
         yield
 
 

@@ -31,21 +31,21 @@ async def claim(database_url: str) -> AsyncIterator[str]:
         yield executor_id
 
 
-async def adopt_orphans(database_url: str, own_id: str) -> None:
-    """Put the runs of dead processes back into the queue: at once when this one starts, then again and again."""
+async def adopt_orphans(database_url: str, own_id: str, queue: str) -> None:
+    """Put the runs of dead processes into the queue: at once when this one starts, then again and again."""
     suspects: set[str] | None = None
     while True:
         try:
             async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as locks:
                 while True:
-                    suspects = await _adopt(locks, own_id, suspects)
+                    suspects = await _adopt(locks, own_id, queue, suspects)
                     await asyncio.sleep(CHECK_SECONDS)
         except psycopg.Error as error:
             log.warning("Looking for orphaned runs failed, and is tried again: %s", error)
             await asyncio.sleep(CHECK_SECONDS)
 
 
-async def _adopt(locks: psycopg.AsyncConnection, own_id: str, suspects: set[str] | None) -> set[str]:
+async def _adopt(locks: psycopg.AsyncConnection, own_id: str, queue: str, suspects: set[str] | None) -> set[str]:
     free: set[str] = set()
     for executor_id in {run.executor_id or "" for run in await _running()}:
         # The own id is free only if the connection that held it was lost: this one keeps it then.
@@ -56,7 +56,7 @@ async def _adopt(locks: psycopg.AsyncConnection, own_id: str, suspects: set[str]
             # Asked again under the lock: another process may have taken them over meanwhile.
             orphans = [run.workflow_id for run in await _running() if run.executor_id == executor_id]
             log.warning("Taking over %d runs of a process that is gone.", len(orphans))
-            await DBOS.resume_workflows_async(orphans)
+            await DBOS.resume_workflows_async(orphans, queue_name=queue)
         await locks.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [executor_id])
     return free
 

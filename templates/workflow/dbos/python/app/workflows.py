@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
@@ -29,6 +29,7 @@ from app import agent, database, executors, ingestion, llm
 from app.agent import Question
 from app.ingestion import Upload
 from app.models import Answer, Document, Event, Run, Status, Step, UserError
+from app.settings import settings
 
 T = TypeVar("T")
 
@@ -43,11 +44,19 @@ STATUS: dict[str, Status] = {
     "CANCELLED": "cancelled",
 }  # anything else: failed
 
+QUEUE = "runs"
+_queue: str | None = None
+"""Where a process of the service puts runs. A command runs its own itself, with no queue."""
+
 EXPECTED = (UserError, APIError)
 
 
 class KeyReusedError(UserError):
     """An idempotency key came again with other content."""
+
+
+class UnknownStepError(UserError):
+    """A run has no such step, or there is no such run."""
 
 
 class StepError(Exception):
@@ -66,7 +75,9 @@ def _brief(record: logging.LogRecord) -> bool:
 
 
 @asynccontextmanager
-async def lifespan() -> AsyncIterator[None]:
+async def lifespan(concurrency: int | None) -> AsyncIterator[None]:
+    """Work on so many runs of all processes at once or, with None, just on those that this process starts."""
+    global _queue
     async with executors.claim(database.url()) as executor_id:
         config: DBOSConfig = {
             "name": "app",
@@ -78,15 +89,24 @@ async def lifespan() -> AsyncIterator[None]:
             "otel_attribute_format": "semconv",
         }
         DBOS(config=config)
+        DBOS.listen_queues([QUEUE] if concurrency else [])
         logging.getLogger("dbos").addFilter(_brief)
         DBOS.launch()
-        await DBOS.register_queue_async("runs", worker_concurrency=8, polling_interval_sec=0.1)
-        adoption = asyncio.create_task(executors.adopt_orphans(database.url(), executor_id))
+        background: list[asyncio.Task[None]] = []
+        if concurrency:
+            await DBOS.register_queue_async(QUEUE, worker_concurrency=concurrency, polling_interval_sec=0.1)
+        if concurrency is not None:
+            _queue = QUEUE
+            adoption = executors.adopt_orphans(database.url(), executor_id, QUEUE)
+            background = [asyncio.create_task(adoption), asyncio.create_task(_delete_old_runs())]
         try:
             yield
         finally:
-            adoption.cancel()
-            await asyncio.to_thread(DBOS.destroy)
+            for task in background:
+                task.cancel()
+            patience = settings.drain_seconds if _queue else 0
+            await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=patience)
+            _queue = None
 
 
 async def start_question(question: Question, key: str | None = None) -> str:
@@ -139,9 +159,30 @@ async def resume_run(run_id: str) -> None:
     run = await get_run(run_id)
     failed = [step.number for step in run.steps if step.error] if run else []
     if run and run.status == "failed" and failed:  # its error is recorded, so DBOS has to forget it first
-        await DBOS.rewind_workflow_async(run_id, start_step=failed[-1], queue_name="runs")
+        await DBOS.rewind_workflow_async(run_id, start_step=failed[-1], queue_name=_queue)
     elif run and run.status in ("failed", "cancelled"):
-        await DBOS.resume_workflow_async(run_id, queue_name="runs")
+        await DBOS.resume_workflow_async(run_id, queue_name=_queue)
+
+
+async def fork_run(run_id: str, step: int) -> str:
+    """Start a new run that has the steps of another before `step`, and go on from there. Raises `UnknownStepError`."""
+    run = await get_run(run_id)
+    steps = [begun.number for begun in run.steps] if run else []
+    if step not in steps:
+        known_steps = f"Its steps are {steps}." if run else "There is no such run."
+        raise UnknownStepError(f"Run {run_id} has no step {step}. {known_steps}")
+    return (await DBOS.fork_workflow_async(run_id, step, queue_name=_queue)).workflow_id
+
+
+async def delete_runs(days: float) -> int:
+    """Delete what is kept of the runs that ended so many days ago or earlier, the text they worked on included."""
+    before, deleted = (datetime.now(UTC) - timedelta(days)).isoformat(), 0
+    while ended := await DBOS.list_workflows_async(
+        completed_before=before, limit=500, load_input=False, load_output=False
+    ):
+        await DBOS.delete_workflows_async([run.workflow_id for run in ended])
+        deleted += len(ended)
+    return deleted
 
 
 @DBOS.workflow(name="question")
@@ -197,8 +238,20 @@ async def _start(workflow: Callable[..., Any], argument: BaseModel, key: str | N
             raise KeyReusedError(f"The key {key!r} belongs to a {kind} with other content.")
         return run_id
     with SetWorkflowID(run_id), PropagateOtelContext():
-        await DBOS.enqueue_workflow_async("runs", workflow, argument)
+        if _queue:
+            await DBOS.enqueue_workflow_async(_queue, workflow, argument)
+        else:
+            await DBOS.start_workflow_async(workflow, argument)
     return run_id
+
+
+async def _delete_old_runs() -> None:
+    while settings.run_retention_days:
+        try:
+            await delete_runs(settings.run_retention_days)
+        except Exception as error:  # the next time will do
+            logging.getLogger("app").warning("Old runs were not deleted: %s", error)
+        await asyncio.sleep(3600)
 
 
 async def _steps(run_id: str) -> list[Step]:

@@ -22,7 +22,7 @@ import asyncio
 from app import main, workflows
 from app.agent import Question
 async def ask() -> None:
-    async with main.stack(sample=False):
+    async with main.stack(8):
         print(await workflows.start_question(Question(question="When?")), flush=True)
         await asyncio.Event().wait()
 asyncio.Runner(loop_factory=asyncio.SelectorEventLoop).run(ask())
@@ -59,7 +59,7 @@ async def test_a_killed_run_goes_on_in_another_process_behind_its_last_recorded_
     assert await asyncio.to_thread(held.acquire, timeout=30)
     if killed == "before another starts":
         process.kill()
-    async with main.stack(sample=False):
+    async with main.stack(8):
         if killed == "while another runs":
             assert not await asyncio.to_thread(held.acquire, timeout=1.5)  # a run of a living process stays there
             process.kill()
@@ -75,7 +75,7 @@ async def test_a_killed_run_goes_on_in_another_process_behind_its_last_recorded_
 async def test_a_step_is_tried_again_and_a_failed_run_is_resumed(model: FakeOpenAI, database_server: None) -> None:
     replies: list[Any] = [429, None, 401, None]
     model.reply = lambda messages: replies.pop(0) or search_and_quote(messages)
-    async with main.stack(sample=False):
+    async with main.stack(8):
         run_id = await workflows.start_question(Question(question="When?"))
         failed = await workflows.wait(run_id, 30)
         assert attempts(failed) == {"llm 1": 2, "search_documents 1.1": 1, "llm 2": 1}
