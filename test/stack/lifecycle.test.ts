@@ -1,12 +1,10 @@
-import { spawn } from "node:child_process";
-import { appendFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, onTestFinished, test } from "vitest";
-import { environment } from "./environment.ts";
 import { holdings, until } from "./machine.ts";
 import { ModelServer } from "./model-server.ts";
 import { script } from "./script.ts";
-import { collapse, command, embedded, makeFolder, Service } from "./service.ts";
+import { collapse, command, embedded, makeFolder, Service, serveDatabase } from "./service.ts";
 
 const project = inject("project");
 let model: ModelServer;
@@ -91,23 +89,22 @@ test("SIGTERM to the one process that was started stops all of it", async () => 
   const held = await service.holdings();
   service.signal("SIGTERM");
   expect(await service.left(held), service.output).toEqual([]);
-  expect(await readdir(data)).not.toContain("address");
 });
 
-test("commands use a running service, and start nothing of their own", async () => {
+test("a command beside a running service shares its database, and does its own work", async () => {
   const service = await start();
+  const { pid } = await embedded(data);
   model.hold(2);
   const question = "How long are invoices kept? (asked beside)";
   const asked = command({ project, data, env: { ...model.env, STACK_TEST: "beside" } }, "ask", question);
   await until("the second turn", 30, async () => model.counts(question).length === 2);
-  const beside = await holdings("STACK_TEST=beside", []);
-  expect(beside.processes.size).toBeGreaterThanOrEqual(1);
-  expect([...beside.processes.values()].join("\n")).not.toContain("postgres");
-  expect(beside.ports).toEqual(new Set());
+  expect((await embedded(data)).pid).toBe(pid);
+  expect((await holdings("STACK_TEST=beside", [])).ports).toEqual(new Set());
   model.release();
   expect(await asked).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("sample/billing.md") });
   expect(model.counts(question)).toEqual([1, 1, 1]);
   expect((await service.call<{ kind: string }[]>("GET", "/runs?limit=1"))[0]).toMatchObject({ kind: "question" });
+  expect((await embedded(data)).pid).toBe(pid);
 });
 
 test("a port that is taken is told, and the service that has it stays", async () => {
@@ -121,7 +118,7 @@ test("a port that is taken is told, and the service that has it stays", async ()
 
 test("DATABASE_URL names another server: then the embedded one is not started", async () => {
   const outside = await makeFolder("outside-");
-  const { url, stop } = await serveDatabase(outside);
+  const { url, stop } = await serveDatabase(project, outside);
   onTestFinished(async () => {
     await stop();
     await rm(outside, { recursive: true, force: true });
@@ -136,31 +133,3 @@ test("DATABASE_URL names another server: then the embedded one is not started", 
   expect(await service.left(held)).toEqual([]);
   expect(await readdir(data)).toEqual([]);
 });
-
-const KEEP = `
-import sys
-from pathlib import Path
-from embedded.postgres import serve
-with serve(Path(sys.argv[1])) as url:
-    print(url, flush=True)
-    sys.stdin.read()
-`;
-
-/** A server as the user's own would be: run by somebody else. */
-async function serveDatabase(folder: string): Promise<{ url: string; stop: () => Promise<void> }> {
-  await mkdir(folder, { recursive: true });
-  const server = spawn("uv", ["run", "python", "-c", KEEP, folder], {
-    cwd: project,
-    env: environment(),
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  const ended = new Promise((resolve) => server.on("close", resolve));
-  const url = await new Promise<string>((resolve) => server.stdout.once("data", (text) => resolve(`${text}`.trim())));
-  return {
-    url,
-    stop: async () => {
-      server.stdin.end();
-      await ended;
-    },
-  };
-}

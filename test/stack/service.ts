@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdtemp, readFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
@@ -81,9 +81,10 @@ export class Service {
     this.ended = new Promise((resolve) => this.#process.on("close", (code) => resolve(code)));
   }
 
-  /** Returns when it can answer. */
-  static async start(options: Options): Promise<Service> {
+  /** Returns when it can answer or, without an address to be asked at, when it has printed `ready`. */
+  static async start(options: Options & { ready?: string }): Promise<Service> {
     const service = new Service(options, await freePort());
+    const { ready } = options;
     let gone = false;
     service.ended.then(() => {
       gone = true;
@@ -91,7 +92,7 @@ export class Service {
     try {
       await until("ready", 120, async () => {
         if (gone) throw new Error("it ended");
-        return service.isReady();
+        return ready === undefined ? service.isReady() : service.output.includes(ready);
       });
     } catch (error) {
       await service.end();
@@ -216,4 +217,35 @@ export function collapse(text: string): string {
 /** An empty folder where nothing that works in it escapes the last look of setup.ts. */
 export function makeFolder(prefix: string): Promise<string> {
   return mkdtemp(join(inject("place"), prefix));
+}
+
+const KEEP = `
+import sys
+from pathlib import Path
+from embedded.postgres import serve
+with serve(Path(sys.argv[1])) as url:
+    print(url, flush=True)
+    sys.stdin.read()
+`;
+
+/** A server as the user's own would be: run by somebody else. */
+export async function serveDatabase(
+  project: string,
+  folder: string,
+): Promise<{ url: string; stop: () => Promise<void> }> {
+  await mkdir(folder, { recursive: true });
+  const server = spawn("uv", ["run", "python", "-c", KEEP, folder], {
+    cwd: project,
+    env: environment(),
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const ended = new Promise((resolve) => server.on("close", resolve));
+  const url = await new Promise<string>((resolve) => server.stdout.once("data", (text) => resolve(`${text}`.trim())));
+  return {
+    url,
+    stop: async () => {
+      server.stdin.end();
+      await ended;
+    },
+  };
 }

@@ -20,7 +20,7 @@ async def stack(concurrency: int | None, sample: bool = False) -> AsyncIterator[
     """
     with database.server():
         async with observability.lifespan(), database.lifespan(), workflows.lifespan(concurrency):
-            if sample and not await database.list_documents(limit=1):
+            if sample and concurrency != 0 and not await database.list_documents(limit=1):
                 await _load_sample()
             yield
 
