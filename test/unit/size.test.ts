@@ -34,7 +34,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   models: [5, "the class of errors that a user can mend"],
   ingestion: [35, "a splitter that knows the headings of Markdown and reStructuredText"],
   llm: [10, "a step's idempotency key on its way to the provider"],
-  "command line": [20, "errors that a user can mend are one line"],
+  "command line": [30, "errors that a user can mend are one line"],
   workflow: [170, "executors.py: runs of a dead process move on, those of a live one never"],
   database: [20, "the refusal of another embedding model, and reindex"],
 };

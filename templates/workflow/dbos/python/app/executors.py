@@ -1,7 +1,7 @@
-"""Which process runs what: each has an executor id of its own, and the runs of a dead one go to another.
+"""Which process works on which runs: DBOS launched under an id of its own, and the runs of a dead process adopted.
 
-To DBOS, an id is a name. Here it is also a session lock in PostgreSQL, held while its process lives and freed when that
-dies, however it dies. (A pooler in transaction mode breaks session locks; connect past it.)
+To DBOS, an executor id is a name. Here it is also a session lock in PostgreSQL, held while its process lives and freed
+when that dies, however it dies. (A pooler in transaction mode breaks session locks; connect past it.)
 """
 
 import asyncio
@@ -11,7 +11,13 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import psycopg
-from dbos import DBOS, WorkflowStatus
+from dbos import DBOS, DBOSConfig, WorkflowStatus
+
+from app import database
+from app.settings import settings
+
+APPLICATION_VERSION = "1"
+"""Fixed, so that runs outlive an edit. Raise it with a change that runs under way must not meet."""
 
 CHECK_SECONDS = 5
 """An id that is free at two checks in a row is dead: its runs move after 5 to 10 seconds."""
@@ -19,33 +25,60 @@ CHECK_SECONDS = 5
 # A machine that vanishes without a word frees its locks after half a minute, not after hours.
 KEEPALIVES = "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 
+QUEUE = "runs"
+queue: str | None = None
+"""Where this process puts the runs that it starts. None: it works on them itself, as a command does."""
+
 log = logging.getLogger("app")
 
 
 @asynccontextmanager
-async def claim(database_url: str) -> AsyncIterator[str]:
-    """An id for this process, for as long as the block runs."""
-    executor_id = str(uuid4())
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True, options=KEEPALIVES) as locks:
+async def launch(concurrency: int | None) -> AsyncIterator[None]:
+    """DBOS, for as long as the block runs. It works on so many runs of all processes at once or, with None, just on
+    those that this process starts."""
+    global queue
+    async with await psycopg.AsyncConnection.connect(database.url(), autocommit=True, options=KEEPALIVES) as locks:
+        executor_id = str(uuid4())
         await _lock(locks, executor_id)
-        yield executor_id
+        config: DBOSConfig = {
+            "name": "app",
+            "system_database_url": database.url(),
+            "application_version": APPLICATION_VERSION,
+            "executor_id": executor_id,
+            "log_level": "WARNING",
+            "enable_otlp": True,
+            "otel_attribute_format": "semconv",
+        }
+        DBOS(config=config)
+        DBOS.listen_queues([QUEUE] if concurrency else [])
+        DBOS.launch()
+        if concurrency:
+            await DBOS.register_queue_async(QUEUE, worker_concurrency=concurrency, polling_interval_sec=0.1)
+        queue = None if concurrency is None else QUEUE
+        adoption = asyncio.create_task(_adopt_orphans(executor_id))
+        try:
+            yield
+        finally:
+            adoption.cancel()
+            patience = settings.drain_seconds if concurrency else 0
+            await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=patience)
 
 
-async def adopt_orphans(database_url: str, own_id: str, queue: str) -> None:
+async def _adopt_orphans(own_id: str) -> None:
     """Put the runs of dead processes into the queue: at once when this one starts, then again and again."""
     suspects: set[str] | None = None
-    while True:
+    while queue:
         try:
-            async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as locks:
+            async with await psycopg.AsyncConnection.connect(database.url(), autocommit=True) as locks:
                 while True:
-                    suspects = await _adopt(locks, own_id, queue, suspects)
+                    suspects = await _adopt(locks, own_id, suspects)
                     await asyncio.sleep(CHECK_SECONDS)
         except psycopg.Error as error:
             log.warning("Looking for orphaned runs failed, and is tried again: %s", error)
             await asyncio.sleep(CHECK_SECONDS)
 
 
-async def _adopt(locks: psycopg.AsyncConnection, own_id: str, queue: str, suspects: set[str] | None) -> set[str]:
+async def _adopt(locks: psycopg.AsyncConnection, own_id: str, suspects: set[str] | None) -> set[str]:
     free: set[str] = set()
     for executor_id in {run.executor_id or "" for run in await _running()}:
         # The own id is free only if the connection that held it was lost: this one keeps it then.
@@ -56,7 +89,7 @@ async def _adopt(locks: psycopg.AsyncConnection, own_id: str, queue: str, suspec
             # Asked again under the lock: another process may have taken them over meanwhile.
             orphans = [run.workflow_id for run in await _running() if run.executor_id == executor_id]
             log.warning("Taking over %d runs of a process that is gone.", len(orphans))
-            await DBOS.resume_workflows_async(orphans, queue_name=queue)
+            await DBOS.resume_workflows_async(orphans, queue_name=QUEUE)
         await locks.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [executor_id])
     return free
 

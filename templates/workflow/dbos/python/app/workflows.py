@@ -15,7 +15,6 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from dbos import (
     DBOS,
-    DBOSConfig,
     PropagateOtelContext,
     SetWorkflowID,
     StepOptions,
@@ -33,9 +32,6 @@ from app.settings import settings
 
 T = TypeVar("T")
 
-APPLICATION_VERSION = "1"
-"""Fixed, so that runs outlive an edit. Raise it with a change that runs under way must not meet."""
-
 STATUS: dict[str, Status] = {
     "DELAYED": "queued",
     "ENQUEUED": "queued",
@@ -44,19 +40,11 @@ STATUS: dict[str, Status] = {
     "CANCELLED": "cancelled",
 }  # anything else: failed
 
-QUEUE = "runs"
-_queue: str | None = None
-"""Where a process of the service puts runs. A command runs its own itself, with no queue."""
-
 EXPECTED = (UserError, APIError)
 
 
 class KeyReusedError(UserError):
     """An idempotency key came again with other content."""
-
-
-class UnknownStepError(UserError):
-    """A run has no such step, or there is no such run."""
 
 
 class StepError(Exception):
@@ -67,53 +55,18 @@ class PassingStepError(StepError):
     """One that may pass by itself."""
 
 
-def _brief(record: logging.LogRecord) -> bool:
-    # What DBOS logs of a step that failed for a known reason needs no traceback.
-    if record.exc_info and isinstance(error := record.exc_info[1], StepError) and error.__cause__ is None:
-        record.msg, record.exc_info = f"{record.msg} {error}", None
-    return True
-
-
 @asynccontextmanager
 async def lifespan(concurrency: int | None) -> AsyncIterator[None]:
     """Work on so many runs of all processes at once or, with None, just on those that this process starts."""
-    global _queue
-    async with executors.claim(database.url()) as executor_id:
-        config: DBOSConfig = {
-            "name": "app",
-            "system_database_url": database.url(),
-            "application_version": APPLICATION_VERSION,
-            "executor_id": executor_id,
-            "log_level": "WARNING",
-            "enable_otlp": True,
-            "otel_attribute_format": "semconv",
-        }
-        DBOS(config=config)
-        DBOS.listen_queues([QUEUE] if concurrency else [])
-        logging.getLogger("dbos").addFilter(_brief)
-        DBOS.launch()
-        background: list[asyncio.Task[None]] = []
-        if concurrency:
-            await DBOS.register_queue_async(QUEUE, worker_concurrency=concurrency, polling_interval_sec=0.1)
-        if concurrency is not None:
-            _queue = QUEUE
-            adoption = executors.adopt_orphans(database.url(), executor_id, QUEUE)
-            background = [asyncio.create_task(adoption), asyncio.create_task(_delete_old_runs())]
-        try:
-            yield
-        finally:
-            for task in background:
-                task.cancel()
-            patience = settings.drain_seconds if _queue else 0
-            await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=patience)
-            _queue = None
+    logging.getLogger("dbos").addFilter(_brief)
+    async with executors.launch(concurrency):
+        cleaning = asyncio.create_task(_delete_old_runs())
+        yield
+        cleaning.cancel()
 
 
 async def start_question(question: Question, key: str | None = None) -> str:
-    """Start a run and return its id; with the key of an earlier run, return the id of that one.
-
-    Raises `KeyReusedError` when the key belongs to a run on other content.
-    """
+    """Start a run and return its id; with the key of an earlier run, that one's. Raises `KeyReusedError`."""
     return await _start(_question, question, key)
 
 
@@ -159,19 +112,19 @@ async def resume_run(run_id: str) -> None:
     run = await get_run(run_id)
     failed = [step.number for step in run.steps if step.error] if run else []
     if run and run.status == "failed" and failed:  # its error is recorded, so DBOS has to forget it first
-        await DBOS.rewind_workflow_async(run_id, start_step=failed[-1], queue_name=_queue)
+        await DBOS.rewind_workflow_async(run_id, start_step=failed[-1], queue_name=executors.queue)
     elif run and run.status in ("failed", "cancelled"):
-        await DBOS.resume_workflow_async(run_id, queue_name=_queue)
+        await DBOS.resume_workflow_async(run_id, queue_name=executors.queue)
 
 
 async def fork_run(run_id: str, step: int) -> str:
-    """Start a new run that has the steps of another before `step`, and go on from there. Raises `UnknownStepError`."""
+    """Start a new run that has the steps of another before `step`, and go on from there. Raises `UserError`."""
     run = await get_run(run_id)
     steps = [begun.number for begun in run.steps] if run else []
     if step not in steps:
         known_steps = f"Its steps are {steps}." if run else "There is no such run."
-        raise UnknownStepError(f"Run {run_id} has no step {step}. {known_steps}")
-    return (await DBOS.fork_workflow_async(run_id, step, queue_name=_queue)).workflow_id
+        raise UserError(f"Run {run_id} has no step {step}. {known_steps}")
+    return (await DBOS.fork_workflow_async(run_id, step, queue_name=executors.queue)).workflow_id
 
 
 async def delete_runs(days: float) -> int:
@@ -238,20 +191,27 @@ async def _start(workflow: Callable[..., Any], argument: BaseModel, key: str | N
             raise KeyReusedError(f"The key {key!r} belongs to a {kind} with other content.")
         return run_id
     with SetWorkflowID(run_id), PropagateOtelContext():
-        if _queue:
-            await DBOS.enqueue_workflow_async(_queue, workflow, argument)
+        if executors.queue:
+            await DBOS.enqueue_workflow_async(executors.queue, workflow, argument)
         else:
             await DBOS.start_workflow_async(workflow, argument)
     return run_id
 
 
 async def _delete_old_runs() -> None:
-    while settings.run_retention_days:
+    while executors.queue and settings.run_retention_days:
         try:
             await delete_runs(settings.run_retention_days)
         except Exception as error:  # the next time will do
             logging.getLogger("app").warning("Old runs were not deleted: %s", error)
         await asyncio.sleep(3600)
+
+
+def _brief(record: logging.LogRecord) -> bool:
+    # What DBOS logs of a step that failed for a known reason needs no traceback.
+    if record.exc_info and isinstance(error := record.exc_info[1], StepError) and error.__cause__ is None:
+        record.msg, record.exc_info = f"{record.msg} {error}", None
+    return True
 
 
 async def _steps(run_id: str) -> list[Step]:
