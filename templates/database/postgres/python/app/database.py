@@ -62,7 +62,7 @@ def server() -> Iterator[None]:
 def url() -> str:
     """In libpq's form; SQLAlchemy's and Heroku's are understood as well. Raises `UserError`, without the password."""
     given = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", DatabaseSettings().database_url)
-    if not re.fullmatch(r"postgresql://(([^@/?#%]|%[\da-fA-F]{2})*@)?[^@]*", given):
+    if given and not re.fullmatch(r"postgresql://(([^@/?#%]|%[\da-fA-F]{2})*@)?[^@]*", given):
         form = "postgresql://user:password@host/name, with %40 for @ in a password, %2F for / and %25 for %"
         raise UserError(f"DATABASE_URL is not of the form {form}.")
     return given
