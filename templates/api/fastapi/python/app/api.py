@@ -11,6 +11,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import StringConstraints
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -24,8 +25,11 @@ from app.models import Document, Run, Text, UserError
 from app.settings import settings
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
+Name = Annotated[Text, Path(max_length=500)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
+After = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=10**9)]
 Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the run to end")]
+DocumentId = Annotated[UUID, Path(alias="document", description="Its id")]
 Pair = Annotated[str, StringConstraints(pattern=r"^[^:\x00]+:[^\x00]*$", max_length=500)]
 Metadata = Annotated[Sequence[Pair], Query(examples=["team:support"])]
 BODY = {"required": True, "content": {kind: {"schema": {"type": "string"}} for kind in ("text/markdown", "text/plain")}}
@@ -33,7 +37,15 @@ BODY = {"required": True, "content": {kind: {"schema": {"type": "string"}} for k
 T = TypeVar("T")
 ERRORS = (UserError, RequestValidationError, StarletteHTTPException, Exception)
 
-routes = APIRouter()
+PROBLEM = {"type": "object", "properties": {"status": {"type": "integer"}, "detail": {"type": "string"}}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": HTTPStatus(status).phrase, "content": {"application/problem+json": {"schema": PROBLEM}}}
+    for status in (400, 401, 403, 404, 409, 413, 422, 502, 503)
+}
+ENDED: dict[int | str, dict[str, Any]] = {200: {"model": Run}}
+
+probes = APIRouter(responses={503: PROBLEMS[503]})
+routes = APIRouter(responses=PROBLEMS)
 
 
 def create_app(lifespan: Lifespan) -> FastAPI:
@@ -43,7 +55,8 @@ def create_app(lifespan: Lifespan) -> FastAPI:
         telemetry={"exclude": lambda scope: scope["path"] in OPEN_PATHS, "operation_spans": False},
         exception_handlers=dict.fromkeys(ERRORS, _as_problem),
     )
-    app.include_router(routes)
+    app.include_router(probes)
+    app.include_router(routes, dependencies=[Depends(HTTPBearer(auto_error=False))] if settings.api_key else [])
     # AccessMiddleware knows the length that is declared; this one counts what comes without.
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_upload_bytes)
     app.add_middleware(AccessMiddleware)
@@ -51,22 +64,22 @@ def create_app(lifespan: Lifespan) -> FastAPI:
     return app
 
 
-@routes.get("/healthz")
+@probes.get("/healthz")
 async def health() -> dict[str, str]:
     """This process runs."""
     return {"status": "ok"}
 
 
-@routes.get("/readyz")
+@probes.get("/readyz")
 async def ready() -> dict[str, str]:
     """It can answer: the database is there and migrated."""
     await database.ping()
     return {"status": "ok"}
 
 
-@routes.put("/documents/{source:path}", status_code=202, openapi_extra={"requestBody": BODY})
+@routes.put("/documents/{document:path}", status_code=202, responses=ENDED, openapi_extra={"requestBody": BODY})
 async def put_document(
-    source: Annotated[Text, Path(max_length=500)],
+    source: Annotated[Text, Path(alias="document", max_length=500, description="Its name")],
     request: Request,
     response: Response,
     metadata: Metadata = (),
@@ -86,17 +99,17 @@ async def list_documents(limit: Annotated[int, Query(ge=1, le=100)] = 50, after:
     return await database.list_documents(limit, after)
 
 
-@routes.get("/documents/{document_id}")
-async def get_document(document_id: UUID) -> Document:
+@routes.get("/documents/{document}")
+async def get_document(document_id: DocumentId) -> Document:
     return _found(await database.get_document(document_id), "document", document_id)
 
 
-@routes.delete("/documents/{document_id}", status_code=204)
-async def delete_document(document_id: UUID) -> None:
+@routes.delete("/documents/{document}", status_code=204)
+async def delete_document(document_id: DocumentId) -> None:
     _found(await database.delete_document(document_id), "document", document_id)
 
 
-@routes.post("/ask", status_code=202)
+@routes.post("/ask", status_code=202, responses=ENDED)
 async def ask(question: Question, response: Response, key: Key = None, wait: Wait = 60) -> Run:
     """Ask the documents. 200 with the answer, or 202 when it takes longer than `wait`."""
     return await _finished(await workflows.start_question(question, key), wait, response)
@@ -121,11 +134,11 @@ async def list_runs(limit: Annotated[int, Query(ge=1, le=100)] = 20) -> list[Run
 
 
 @routes.get("/runs/{run_id}")
-async def get_run(run_id: str, wait: Wait = 0) -> Run:
+async def get_run(run_id: Name, wait: Wait = 0) -> Run:
     return _found(await workflows.wait(run_id, wait), "run", run_id)
 
 
-async def existing(run_id: str) -> str:
+async def existing(run_id: Name) -> str:
     _found(await workflows.get_run(run_id), "run", run_id)
     return run_id
 
@@ -134,7 +147,7 @@ RunId = Annotated[str, Depends(existing)]
 
 
 @routes.get("/runs/{run_id}/events", response_class=EventSourceResponse)
-async def follow_run(run_id: RunId, last_event_id: Annotated[int, Header(ge=0)] = 0) -> AsyncIterator[ServerSentEvent]:
+async def follow_run(run_id: RunId, last_event_id: After = 0) -> AsyncIterator[ServerSentEvent]:
     """The events of a run, from behind `Last-Event-ID` on, until it ends."""
     async for event in _follow(run_id, last_event_id):
         yield event
@@ -192,8 +205,9 @@ async def _as_problem(_: Request, error: Exception) -> JSONResponse:
     elif isinstance(error, StarletteHTTPException):
         problem = {"status": error.status_code, "detail": error.detail}
     elif isinstance(error, UserError):
-        problem = {"status": 422, "detail": str(error)}
+        problem = {"status": 409 if isinstance(error, workflows.KeyReusedError) else 422, "detail": str(error)}
     elif database.is_retryable(error):
-        problem = {"status": 503, "detail": "The database does not answer."}
+        problem = {"status": 503, "detail": "The database does not answer, or has no room left. Try again later."}
     problem["title"] = HTTPStatus(problem["status"]).phrase
-    return JSONResponse(jsonable_encoder(problem), problem["status"], media_type="application/problem+json")
+    headers = {"Retry-After": "5"} if problem["status"] == 503 else getattr(error, "headers", None)
+    return JSONResponse(jsonable_encoder(problem), problem["status"], headers, "application/problem+json")

@@ -46,7 +46,7 @@ async def test_an_answer_cites_what_it_rests_on_and_a_key_starts_one_run() -> No
     assert (await call("POST /ask", json=KEPT, headers=key)).json() == run
     assert (await call(f"GET {response.headers['Location']}")).json() == run
     refused = await call("POST /ask/stream", json={"question": "Where?"}, headers=key)
-    assert (refused.status_code, "'first'" in refused.json()["detail"]) == (422, True)
+    assert (refused.status_code, "'first'" in refused.json()["detail"]) == (409, True)
 
 
 async def test_events_are_numbered_and_can_be_taken_up_again() -> None:

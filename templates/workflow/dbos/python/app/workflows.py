@@ -75,12 +75,14 @@ async def start_ingestion(upload: Upload, key: str | None = None) -> str:
 
 
 async def get_run(run_id: str) -> Run | None:
+    await database.ping()
     status = await DBOS.get_workflow_status_async(run_id)
     return _run(status, await _steps(run_id)) if status else None
 
 
 async def list_runs(limit: int) -> list[Run]:
     """The newest first, without their steps."""
+    await database.ping()
     found = await DBOS.list_workflows_async(limit=limit, sort_desc=True, load_input=False)
     return [_run(status, []) for status in found]
 
