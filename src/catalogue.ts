@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { ComposeMap } from "./fragments/compose.ts";
 import type { Template } from "./template.ts";
 import type { Category, Part, Tool } from "./tool.ts";
 
@@ -15,6 +16,8 @@ export interface OwnedFiles {
   section: string;
   /** Package → its pins, of constraints.txt. */
   pins: Record<string, string[]>;
+  /** Its part of compose.yaml. */
+  compose: ComposeMap;
   /** Path in the project → content. */
   files: Record<string, string>;
   /** Path in the project → what renders its content. */

@@ -5,12 +5,13 @@ import { BASE, type Catalogue, type OwnedFiles, type TemplateFiles } from "./cat
 import { compileTemplate } from "./compile-template.ts";
 import { UserError } from "./errors.ts";
 import { readPins } from "./fragments/constraints.ts";
+import { readCompose } from "./read-compose.ts";
 import { type Category, checkBase, checkCategory, checkTool, type Tool } from "./tool.ts";
 
 /** Reads and checks a folder of templates. Only the build and the tests do this: the CLI has what it gives as JSON. */
 export async function readTemplates(root: string): Promise<{ catalogue: Catalogue; files: TemplateFiles }> {
   const base = checkBase(await readYaml(root, "base/base.yaml"), "templates/base/base.yaml");
-  const files: TemplateFiles = { [BASE]: await readOwner(root, BASE, ["base.yaml"]) };
+  const files: TemplateFiles = { [BASE]: await readOwner(root, BASE, ["base.yaml", COMPOSE]) };
   const categories: Category[] = [];
   for (const id of (await subfolders(root)).filter((name) => name !== BASE)) {
     // Each category becomes a flag, and commander changes the names of flags that have other characters.
@@ -40,7 +41,8 @@ function rank(category: Category, tool: Tool): number {
 
 const LANGUAGE = "python/";
 const TEMPLATE = ".hbs";
-const OPTIONAL = ["constraints.txt"];
+const COMPOSE = "compose.yaml";
+const OPTIONAL = ["constraints.txt", COMPOSE];
 // Left behind by running the Python under templates/ in place.
 const DEBRIS = /^(?:__pycache__|\..*_cache|\.venv|\.DS_Store|node_modules)$/;
 
@@ -49,10 +51,11 @@ async function readOwner(root: string, owner: string, required: string[]): Promi
   const owned: OwnedFiles = {
     section: required.includes("README.md") ? await readText(root, `${owner}/README.md`) : "",
     pins: Object.fromEntries(readPins(await readText(root, constraints, ""), `templates/${constraints}`)),
+    compose: await parseText(root, `${owner}/${COMPOSE}`, readCompose, required.includes(COMPOSE) ? undefined : "{}"),
     files: {},
     templates: {},
   };
-  const known = [...required, ...OPTIONAL];
+  const known = [...new Set([...required, ...OPTIONAL])];
   for (const path of await walk(join(root, owner), "")) {
     const place = `templates/${owner}/${path}`;
     if (known.includes(path)) continue;
@@ -85,9 +88,13 @@ async function subfolders(folder: string): Promise<string[]> {
   return entries.flatMap((entry) => (entry.isDirectory() && !DEBRIS.test(entry.name) ? [entry.name] : [])).sort();
 }
 
-async function readYaml(root: string, path: string): Promise<unknown> {
+function readYaml(root: string, path: string): Promise<unknown> {
+  return parseText(root, path, parse);
+}
+
+async function parseText<T>(root: string, path: string, parser: (text: string) => T, fallback?: string): Promise<T> {
   try {
-    return parse(await readText(root, path));
+    return parser(await readText(root, path, fallback));
   } catch (error) {
     if (error instanceof UserError) throw error;
     throw problem(`templates/${path}`, (error as Error).message);

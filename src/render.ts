@@ -1,5 +1,6 @@
 import { BASE, ownerOf, type TemplateFiles } from "./catalogue.ts";
 import { renderChoices } from "./fragments/choices.ts";
+import { mergeCompose } from "./fragments/compose.ts";
 import { mergeConstraints } from "./fragments/constraints.ts";
 import { renderEnvironment } from "./fragments/environment.ts";
 import { conflict, type Plan } from "./plan.ts";
@@ -34,6 +35,7 @@ export function render(plan: Plan, templates: TemplateFiles): FileMap {
     for (const [path, template] of Object.entries(owned.templates)) add(owner, path, renderTemplate(template, data));
   }
   add(GENERATOR, ".env.example", renderEnvironment(plan));
+  add(GENERATOR, "compose.yaml", mergeCompose(plan, templates));
   add(GENERATOR, "constraints.txt", mergeConstraints(plan, templates));
   add(GENERATOR, CHOICES_FILE, renderChoices(plan));
   return new Map([...files].sort(([a], [b]) => (a < b ? -1 : 1)));

@@ -56,7 +56,7 @@ test("--dry-run shows files, dependencies and variables, and writes nothing", as
   expect(exitCode).toBe(0);
   for (const part of [
     "my-app/\n",
-    "  app/\n    __init__.py\n    __main__.py\n    store.py\n    view.py\n  constraints.txt\n",
+    "  app/\n    __init__.py\n    __main__.py\n    store.py\n    view.py\n  compose.yaml\n  constraints.txt\n",
     "  numpy>=2,<3\n",
     "  pytest>=9\n",
     "  SHELF_URL  Where the shelf is.\n",
@@ -105,7 +105,7 @@ test("the current folder works, with .git in it too, and needs no cd", async () 
   const { exitCode, stdout } = await run([".", ...QUICK], { cwd });
   expect(exitCode).toBe(0);
   expect(stdout).not.toContain("cd ");
-  expect(Object.keys(await readTree(cwd))).toHaveLength(10);
+  expect(Object.keys(await readTree(cwd))).toHaveLength(11);
 });
 
 test("a link to an empty folder is filled", async () => {

@@ -1,9 +1,23 @@
-import { chmod, chown, copyFile, cp, lchown, mkdir, mkdtemp, readdir, realpath, rm, symlink } from "node:fs/promises";
+import {
+  chmod,
+  chown,
+  copyFile,
+  cp,
+  lchown,
+  mkdir,
+  mkdtemp,
+  readdir,
+  realpath,
+  rm,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { findOnPath } from "../../src/machine.ts";
+import { build } from "./dockerfile.ts";
 import { environment } from "./environment.ts";
 import { until } from "./machine.ts";
 import { ModelServer } from "./model-server.ts";
@@ -93,6 +107,55 @@ test("created with --no-install, the steps that are printed install it", async (
   expect(exitCode, stderr).toBe(0);
   expect(stdout).toContain("sample/billing.md");
 });
+
+test("the Dockerfile, step by step in an empty folder: it starts, and is healthy", async () => {
+  const place = join(home, "image");
+  const context = join(home, "my-app");
+  await mkdir(place);
+  await writeFile(join(context, ".env"), "LLM_API_KEY=secret\n");
+  await own(place);
+  const base = { env, python: join(home, "bin/python3"), cache: join(home, ".cache/uv") };
+  const image = await build({ context, place, filesOf, ...base, identity });
+  expect(await readdir(image.workdir)).toEqual([
+    ...[".venv", "alembic.ini", "app", "embedded", "migrations", "pyproject.toml", "uv.lock"],
+  ]);
+  expect(image.user).toMatch(/^[1-9]\d*:[1-9]\d*$/);
+
+  const service = await Service.start({
+    project: image.workdir,
+    data: image.env["DATA_DIR"] ?? "",
+    command: image.start,
+    env: { ...image.env, HOST: "127.0.0.1" },
+    ...(uid === undefined ? {} : { uid }),
+  });
+  const check = () => {
+    const [program = "", ...args] = image.health;
+    const options = { cwd: image.workdir, env: { ...image.env, PORT: new URL(service.url).port }, extendEnv: false };
+    return execa(program, args, { ...options, reject: false, ...identity });
+  };
+  try {
+    expect(await check()).toMatchObject({ exitCode: 0 });
+    const held = await service.holdings();
+    service.signal("SIGTERM"); // as `docker stop` does
+    expect(await service.left(held), service.output).toEqual([]);
+    expect((await check()).exitCode).not.toBe(0);
+  } finally {
+    await service.end();
+    await execa("chmod", ["-R", "u+w", place], identity);
+  }
+});
+
+/** uv's image: uv of that version, from the index. */
+async function filesOf(image: string): Promise<string> {
+  const version = image.replace(/^ghcr\.io\/astral-sh\/uv:/, "");
+  const find = ["--from", `uv==${version}`, "python", "-c", "import uv; print(uv.find_uv_bin())"];
+  const { stdout } = await execa("uvx", find, { env: environment(), extendEnv: false });
+  const folder = join(home, "uv");
+  await mkdir(folder);
+  await copyFile(stdout, join(folder, "uv"));
+  await own(folder);
+  return folder;
+}
 
 async function create(name: string, ...flags: string[]): Promise<string> {
   const command = join(home, "node_modules/create-ai-stack/bin/create-ai-stack.js");

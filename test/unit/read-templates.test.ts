@@ -35,6 +35,12 @@ test.each([
     "attrs==25.4.0\nrich>=14\n",
     'templates/store/shelf/constraints.txt:2: "rich>=14" is no pin',
   ],
+  ["store/shelf/compose.yaml", "services: {", "templates/store/shelf/compose.yaml: "],
+  ["store/shelf/compose.yaml", "- app", "templates/store/shelf/compose.yaml: a compose file is a map"],
+  ["store/shelf/compose.yaml", "a:\n  - b", 'compose.yaml: "a:": write a value on the line of its key'],
+  ["store/shelf/compose.yaml", "a: |\n  b", 'compose.yaml: "a: |": write a value on the line of its key'],
+  ["store/shelf/compose.yaml", "a: &b\n  c: 1", 'compose.yaml: "a: &b": anchors and aliases'],
+  ["store/shelf/compose.yaml", "? [a]\n: b", "compose.yaml: "],
   ["base/base.yaml", "title: Base", "templates/base/base.yaml: title: unknown key"],
 ])("a mistake in %s is told with its place", async (path, content, message) => {
   await mkdir(join(root, dirname(path)), { recursive: true });
@@ -42,10 +48,13 @@ test.each([
   await expect(readTemplates(root)).rejects.toThrow(message);
 });
 
-test.each(["store/shelf/tool.yaml", "store/shelf/README.md", "store/category.yaml", "base/base.yaml"])(
-  "a missing %s is a failure",
-  async (path) => {
-    await rm(join(root, path));
-    await expect(readTemplates(root)).rejects.toThrow(`templates/${path}: missing`);
-  },
-);
+test.each([
+  "store/shelf/tool.yaml",
+  "store/shelf/README.md",
+  "store/category.yaml",
+  "base/base.yaml",
+  "base/compose.yaml",
+])("a missing %s is a failure", async (path) => {
+  await rm(join(root, path));
+  await expect(readTemplates(root)).rejects.toThrow(`templates/${path}: missing`);
+});

