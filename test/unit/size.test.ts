@@ -38,6 +38,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   "config, CI, Docker": [20, "three lines for each variable in .env.example"],
   workflow: [170, "executors.py: runs of a dead process move on, those of a live one never"],
   database: [20, "the refusal of another embedding model, and reindex"],
+  observability: [13, "a backend that hangs holds nothing up, and the link to a trace"],
 };
 /** Data, not to be read. */
 const DATA = ["embedded/minilm-vocabulary.txt", "constraints.txt"];

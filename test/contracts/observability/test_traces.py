@@ -40,10 +40,11 @@ async def test_a_question_is_one_trace(
     assert answered.status_code == 200
     spans = exporter.get_finished_spans()
     calls = [span for span in spans if span.name.startswith("chat ")]
-    assert [path(call, spans)[:3] for call in calls] == [
-        ["POST /ask", "question", "llm 1"],
-        ["POST /ask", "question", "llm 2"],
+    assert [path(call, spans)[:4] for call in calls] == [
+        ["POST /ask", "start question", "question", "llm 1"],
+        ["POST /ask", "start question", "question", "llm 2"],
     ]
+    assert answered.json()["trace_url"] is None
     assert len({span.context.trace_id for span in spans if span.context}) == 1
     attributes = calls[-1].attributes or {}
     assert attributes["gen_ai.request.model"] == settings.llm_model

@@ -109,6 +109,8 @@ async def runs(run_id: Annotated[str, typer.Argument()] = "") -> None:
         print(f"{run.id}  {run.status:9}  {run.kind:9}  {run.created_at:%Y-%m-%d %H:%M:%S}")
         for step in run.steps:
             print(f"    {step.number:3}  {step.name:24}  attempts: {step.attempts}  {step.error or ''}")
+        if run_id and run.trace_url:
+            print(f"    Trace: {run.trace_url}")
 
 
 @command
@@ -154,6 +156,8 @@ def _show(run: Run | None) -> None:
     print(run.result.text)
     for number, citation in enumerate(run.result.citations, 1):
         print(f'\n[{number}] {citation.source} ({citation.heading})\n    "{citation.quote}"')
+    if run.trace_url:
+        print(f"\nTrace: {run.trace_url}")
 
 
 def _files(paths: list[Path]) -> Iterator[tuple[str, Path]]:

@@ -71,6 +71,7 @@ class Run(BaseModel):
     steps: list[Step] = []
     result: Answer | Document | None = None
     error: str | None = None
+    trace_url: str | None = None
 
 
 class Event(BaseModel):

@@ -24,7 +24,7 @@ from dbos import error as dbos_error
 from openai import APIError
 from pydantic import BaseModel
 
-from app import agent, database, executors, ingestion, llm
+from app import agent, database, executors, ingestion, llm, observability
 from app.agent import Question
 from app.ingestion import Upload
 from app.models import Answer, Document, Event, Run, Status, Step, UserError
@@ -192,7 +192,7 @@ async def _start(workflow: Callable[..., Any], argument: BaseModel, key: str | N
         if earlier.input and earlier.input["args"] != (argument,):
             raise KeyReusedError(f"The key {key!r} belongs to a {kind} with other content.")
         return run_id
-    with SetWorkflowID(run_id), PropagateOtelContext():
+    with observability.span(f"start {kind}", run_id=run_id), SetWorkflowID(run_id), PropagateOtelContext():
         if executors.queue:
             await DBOS.enqueue_workflow_async(executors.queue, workflow, argument)
         else:
@@ -234,6 +234,7 @@ async def _steps(run_id: str) -> list[Step]:
 
 
 def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
+    trace = (status.attributes or {}).get("dbos.otelContext", {})  # of PropagateOtelContext
     return Run(
         id=status.workflow_id,
         kind=status.name,
@@ -243,6 +244,7 @@ def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
         steps=steps,
         result=status.output,
         error=str(status.error) if status.error else None,
+        trace_url=observability.trace_url(trace.get("traceparent")),
     )
 
 
