@@ -13,13 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from dbos import (
-    DBOS,
-    PropagateOtelContext,
-    SetWorkflowID,
-    StepOptions,
-    WorkflowStatus,
-)
+from dbos import DBOS, PropagateOtelContext, SetWorkflowID, StepOptions, WorkflowStatus
 from dbos import error as dbos_error
 from openai import APIError
 from pydantic import BaseModel
