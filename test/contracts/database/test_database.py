@@ -70,6 +70,16 @@ async def test_search_fuses_meaning_and_words(opened: None) -> None:
     assert await found("an apple", [0.5, 1.0, 0.8]) == ["apples", "pears", "plums"]
 
 
+async def test_words_that_thousands_of_passages_have_do_not_count(opened: None) -> None:
+    passages = {f"ordinary {number}": [1.0, number / 3000, 0.0] for number in range(2100)}
+    await save("many.md", passages | {"it's an ordinary gem": Y})
+    with psycopg.connect(database.url(), autocommit=True) as connection:
+        connection.execute("ANALYZE")
+        assert connection.execute("SELECT lexeme FROM common_words").fetchall() == [("ordinari",)]
+    assert "it's an ordinary gem" in (await found("an ordinary gem, isn't it?", X))[:2]
+    assert (await found("ordinary", Y))[0] == "it's an ordinary gem"  # by meaning alone
+
+
 async def test_a_filter_finds_what_lies_behind_many_documents_that_do_not_match(opened: None) -> None:
     await save("other.md", {f"other {number}": [1.0, number / 1000, 0.0] for number in range(300)}, team="sales")
     await save("wanted.md", {"wanted": Y}, team="support", language="en")

@@ -77,8 +77,8 @@ def migrate() -> None:
 async def lifespan() -> AsyncIterator[None]:
     global _pool
     await asyncio.to_thread(migrate)
-    # With a filter, a search goes on through the vectors' index until enough passages match.
-    options = {"options": "-c hnsw.iterative_scan=strict_order"}
+    # Enough for the nearest of 100,000 passages; with a filter, on through the index until enough of them match.
+    options = {"options": "-c hnsw.ef_search=200 -c hnsw.iterative_scan=strict_order"}
     size: dict[str, Any] = {"min_size": 1, "max_size": 10}
     async with AsyncConnectionPool(url(), kwargs=options, open=False, check=_check, timeout=PATIENCE, **size) as _pool:
         yield
@@ -191,7 +191,8 @@ SEARCH = """
             FROM chunks JOIN documents ON documents.id = document_id
             WHERE metadata @> %(filters)s ORDER BY distance LIMIT 40) nearest
     ), words AS (
-        SELECT replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery AS query
+        SELECT string_agg(quote_literal(lexeme), '|')::tsquery AS query
+        FROM unnest(to_tsvector('english', %(text)s)) WHERE lexeme NOT IN (SELECT lexeme FROM common_words)
     ), keyword AS (
         SELECT *, row_number() OVER (ORDER BY relevance DESC) AS rank FROM (
             SELECT document_id, position, ts_rank_cd(chunks.words, query, 1) AS relevance

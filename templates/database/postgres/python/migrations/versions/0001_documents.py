@@ -32,6 +32,14 @@ def upgrade() -> None:
         );
         CREATE INDEX ON chunks USING gin (words);
 
+        -- Words that thousands of passages have: to rank all those takes a second, and they tell little. From the
+        -- statistics that autovacuum keeps.
+        CREATE VIEW common_words AS
+            SELECT lexeme
+            FROM pg_stats, unnest(most_common_elems::text::text[], most_common_elem_freqs) AS common (lexeme, share)
+            WHERE tablename = 'chunks' AND attname = 'words' AND lexeme IS NOT NULL
+            AND share * (SELECT reltuples FROM pg_class WHERE oid = 'chunks'::regclass) > 2000;
+
         -- One row: the model that all vectors come from. Their index is built when its size is known.
         CREATE TABLE embedding_model (
             name text NOT NULL,
@@ -43,4 +51,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE embedding_model, chunks, documents")
+    op.execute("DROP VIEW common_words; DROP TABLE embedding_model, chunks, documents")
