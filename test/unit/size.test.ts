@@ -32,6 +32,7 @@ const SLOTS: Record<string, number> = { workflow: 190, database: 230, api: 230, 
 /** What a part takes beyond its budget, and for what. The app in all keeps within its own, so others take less. */
 const MORE: Record<string, [lines: number, why: string]> = {
   models: [5, "the class of errors that a user can mend"],
+  settings: [10, "a wrong one is told in a line"],
   ingestion: [35, "a splitter that knows the headings of Markdown and reStructuredText"],
   llm: [10, "a step's idempotency key on its way to the provider"],
   "command line": [30, "errors that a user can mend are one line"],

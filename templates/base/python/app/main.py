@@ -7,6 +7,7 @@ from typing import Any
 
 from app import api, database, observability, workflows
 from app.ingestion import Upload
+from app.models import UserError
 from app.settings import ROOT, settings
 
 log = logging.getLogger("app")
@@ -39,9 +40,14 @@ async def _load_sample() -> None:
 @asynccontextmanager
 async def lifespan(_: Any) -> AsyncIterator[None]:
     log.setLevel(logging.INFO)
-    async with stack(settings.worker_concurrency, settings.load_sample):
-        log.info("Ready at http://%s:%s", settings.host, settings.port)
-        yield
+    try:
+        async with stack(settings.worker_concurrency, settings.load_sample):
+            log.info("Ready at http://%s:%s", settings.host, settings.port)
+            yield
+    except UserError as error:
+        log.error("%s", error)
+        logging.getLogger("uvicorn.error").disabled = True  # it would add pages of traceback
+        raise
 
 
 logging.basicConfig(format="%(levelname)s: %(message)s")

@@ -1,9 +1,14 @@
 """Settings that every stack has. Each seam declares its own beside itself, in the same way."""
 
 import os
+import sys
 from pathlib import Path
+from typing import Annotated, TypeVar
 
+from pydantic import Field, Json, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+T = TypeVar("T", bound=BaseSettings)
 
 ROOT = Path(__file__).resolve().parent.parent
 DOTENV = os.environ.get("ENV_FILE", ROOT / ".env")
@@ -17,13 +22,13 @@ class Settings(BaseSettings):
     """Folder for all that the embedded parts keep."""
     host: str = "127.0.0.1"
     """Address that `serve` binds. Any address other than loopback needs an API_KEY."""
-    port: int = 8000
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port of `dev` and `serve`."""
     load_sample: bool = False
     """Take in data/sample where there are no documents; `dev` sets it."""
     api_key: str = ""
     """Key that clients send as `Authorization: Bearer <key>`."""
-    cors_origins: list[str] = []
+    cors_origins: Json[list[str]] = Field([], validate_default=False)
     """Web origins that may call the API from a browser, as a JSON list."""
     llm_model: str = ""
     """Model that answers. Without one, answers are sentences quoted from the documents."""
@@ -31,24 +36,35 @@ class Settings(BaseSettings):
     """Key of the model's provider."""
     llm_base_url: str = ""
     """Base URL of an OpenAI-compatible API. Empty: OpenAI."""
-    llm_timeout_seconds: float = 60
+    llm_timeout_seconds: PositiveFloat = 60
     """Time that one call to the model may take."""
     embedding_model: str = ""
     """Embedding model of the OpenAI-compatible API. Empty: the one that is built in."""
-    worker_concurrency: int = 8
+    worker_concurrency: NonNegativeInt = 8
     """Runs that a process works on at once. 0: `serve` works on none and leaves them to `worker`."""
-    drain_seconds: int = 20
+    drain_seconds: NonNegativeInt = 20
     """Time that runs under way have to end when `serve` or `worker` is stopped. Others take over the rest."""
-    run_retention_days: float = 30
+    run_retention_days: NonNegativeFloat = 30
     """Days that ended runs are kept, with the text that they worked on. 0: for ever."""
-    agent_max_steps: int = 8
+    agent_max_steps: PositiveInt = 8
     """Calls to the model that one question may take."""
-    agent_max_seconds: float = 120
+    agent_max_seconds: PositiveFloat = 120
     """Time that the steps of one question may take together."""
-    agent_max_cost_usd: float = 0.5
+    agent_max_cost_usd: NonNegativeFloat = 0.5
     """Money that one question may cost."""
-    max_upload_bytes: int = 10_000_000
+    max_upload_bytes: PositiveInt = 10_000_000
     """Largest document that is taken in."""
 
 
-settings = Settings()
+def read(kind: type[T]) -> T:
+    """Read settings. They are read at import, so where one is wrong, this says so and ends the process."""
+    try:
+        return kind()
+    except ValidationError as error:
+        wrong = [f"{str(each['loc'][0]).upper()}={each['input']}: {each['msg']}" for each in error.errors()]
+        sys.exit("\n".join(wrong))
+    except (OSError, UnicodeError) as error:
+        sys.exit(f"{DOTENV} cannot be read: {error}")
+
+
+settings = read(Settings)

@@ -12,8 +12,10 @@ from uuid import uuid4
 
 import psycopg
 from dbos import DBOS, DBOSConfig, WorkflowStatus
+from sqlalchemy.exc import DBAPIError
 
 from app import database
+from app.models import UserError
 from app.settings import settings
 
 APPLICATION_VERSION = "1"
@@ -51,7 +53,10 @@ async def launch(concurrency: int | None) -> AsyncIterator[None]:
         }
         DBOS(config=config)
         DBOS.listen_queues([QUEUE] if concurrency else [])
-        DBOS.launch()
+        try:
+            DBOS.launch()
+        except DBAPIError as error:  # it makes a schema of its own
+            raise UserError(f"DBOS cannot use the database: {str(error.orig).splitlines()[0]}") from error
         if concurrency:
             await DBOS.register_queue_async(QUEUE, worker_concurrency=concurrency, polling_interval_sec=0.1)
         queue = None if concurrency is None else QUEUE
