@@ -27,7 +27,8 @@ interface Image {
   workdir: string;
   env: Record<string, string>;
   user: string;
-  start: string[];
+  entrypoint: string[];
+  command: string[];
   health: string[];
 }
 
@@ -45,7 +46,7 @@ interface Image {
 export async function build({ context, place, filesOf, env, python, cache, identity }: Options): Promise<Image> {
   const root = join(place, "root");
   const stages = new Map<string, string>();
-  const image: Image = { workdir: place, env, user: "", start: [], health: [] };
+  const image: Image = { workdir: place, env, user: "", entrypoint: [], command: [], health: [] };
   let stage = "";
   const run = (command: string, ...args: string[]) =>
     execa("sh", ["-ec", command, "sh", ...args], { cwd: image.workdir, env: image.env, extendEnv: false, ...identity });
@@ -84,10 +85,10 @@ export async function build({ context, place, filesOf, env, python, cache, ident
       image.health = JSON.parse(instruction.getArgumentsContent()?.replace(/^CMD/, "") ?? "");
     },
     async ENTRYPOINT(instruction) {
-      image.start = JSON.parse(instruction.getArgumentsContent() ?? "");
+      image.entrypoint = JSON.parse(instruction.getArgumentsContent() ?? "");
     },
     async CMD(instruction) {
-      image.start.push(...JSON.parse(instruction.getArgumentsContent() ?? ""));
+      image.command = JSON.parse(instruction.getArgumentsContent() ?? "");
     },
     async USER(_, [user = ""]) {
       image.user = user;

@@ -7,6 +7,7 @@ import {
   mkdir,
   mkdtemp,
   readdir,
+  readFile,
   realpath,
   rm,
   symlink,
@@ -16,6 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
+import { parse } from "yaml";
 import { findOnPath } from "../../src/machine.ts";
 import { build } from "./dockerfile.ts";
 import { environment } from "./environment.ts";
@@ -108,7 +110,7 @@ test("created with --no-install, the steps that are printed install it", async (
   expect(stdout).toContain("sample/billing.md");
 });
 
-test("the Dockerfile, step by step in an empty folder: it starts, and is healthy", async () => {
+test("the Dockerfile, step by step in an empty folder: app and worker start, are healthy and answer", async () => {
   const place = join(home, "image");
   const context = join(home, "my-app");
   await mkdir(place);
@@ -121,25 +123,35 @@ test("the Dockerfile, step by step in an empty folder: it starts, and is healthy
   ]);
   expect(image.user).toMatch(/^[1-9]\d*:[1-9]\d*$/);
 
+  // As compose.yaml starts them, but for what is a container's own: its network, and the database in another.
+  const { app, worker } = parse(await readFile(join(context, "compose.yaml"), "utf8")).services;
+  const { WORKER_CONCURRENCY } = app.environment;
+  const settings = { ...image.env, HOST: "127.0.0.1" };
+  const [program = "", ...entrypoint] = image.entrypoint;
+  const inside = { cwd: image.workdir, extendEnv: false, reject: false, ...identity } as const;
   const service = await Service.start({
     project: image.workdir,
     data: image.env["DATA_DIR"] ?? "",
-    command: image.start,
-    env: { ...image.env, HOST: "127.0.0.1" },
+    command: [program, ...entrypoint, ...image.command],
+    env: { ...settings, WORKER_CONCURRENCY },
     ...(uid === undefined ? {} : { uid }),
   });
   const check = () => {
-    const [program = "", ...args] = image.health;
-    const options = { cwd: image.workdir, env: { ...image.env, PORT: new URL(service.url).port }, extendEnv: false };
-    return execa(program, args, { ...options, reject: false, ...identity });
+    const [python = "", ...args] = image.health;
+    return execa(python, args, { ...inside, env: { ...settings, PORT: new URL(service.url).port } });
   };
+  const working = execa(program, [...entrypoint, ...worker.command], { ...inside, env: settings });
   try {
     expect(await check()).toMatchObject({ exitCode: 0 });
+    expect(await service.ask("Who keeps the invoices?")).toMatchObject({ status: "succeeded" });
     const held = await service.holdings();
     service.signal("SIGTERM"); // as `docker stop` does
+    working.kill("SIGTERM");
+    expect(await working).toMatchObject({ exitCode: 0 });
     expect(await service.left(held), service.output).toEqual([]);
     expect((await check()).exitCode).not.toBe(0);
   } finally {
+    working.kill("SIGKILL");
     await service.end();
     await execa("chmod", ["-R", "u+w", place], identity);
   }
