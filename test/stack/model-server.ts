@@ -4,18 +4,27 @@ import type { AddressInfo } from "node:net";
 interface Message {
   role: string;
   content?: string;
+  tool_calls?: { extra_content?: object }[];
 }
 
 export interface Call {
   question: string;
   /** From 1: how often the model was asked in this run, by the messages so far. */
   turn: number;
+  /** From 1: how often this question was asked for an answer in all, each attempt counted. */
+  attempt: number;
   messages: Message[];
+  body: Record<string, unknown>;
   headers: IncomingHttpHeaders;
+  /** Milliseconds. */
+  at: number;
 }
 
-/** What the model says in a turn: the call of a tool, or an answer. */
-export type Reply = { tool: string; arguments: object } | { answer: object };
+/** What the model says in a turn: calls of tools, an answer, or whatever a server may send instead. */
+export type Reply = { tool: string; arguments: object } | { answer: object } | Raw;
+export type Raw = (response: ServerResponse) => void | Promise<void>;
+
+export const USAGE = { prompt_tokens: 100, completion_tokens: 20, total_tokens: 120 };
 
 /** A server that speaks OpenAI's chat completions, with streams, tool calls and usage. It says what its script says. */
 export class ModelServer {
@@ -40,10 +49,13 @@ export class ModelServer {
     return server;
   }
 
+  get origin(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
   /** The settings of a project that has this for its model. */
   get env(): Record<string, string> {
-    const { port } = this.#server.address() as AddressInfo;
-    return { LLM_MODEL: "scripted", LLM_API_KEY: "key", LLM_BASE_URL: `http://127.0.0.1:${port}/v1` };
+    return { LLM_MODEL: "scripted", LLM_API_KEY: "key", LLM_BASE_URL: `${this.origin}/v1` };
   }
 
   /** From now on this turn of every run stays without an end, in the middle of its stream, until `release`. */
@@ -61,9 +73,13 @@ export class ModelServer {
     this.#release();
   }
 
+  asked(question: string): Call[] {
+    return this.calls.filter((call) => call.question === question);
+  }
+
   /** How often each turn of a run was asked for: [turn 1, turn 2, …]. */
   counts(question: string): number[] {
-    const turns = this.calls.filter((call) => call.question === question).map((call) => call.turn);
+    const turns = this.asked(question).map((call) => call.turn);
     return Array.from({ length: Math.max(0, ...turns) }, (_, i) => turns.filter((turn) => turn === i + 1).length);
   }
 
@@ -74,36 +90,49 @@ export class ModelServer {
   }
 
   async #answer(body: { model: string; messages: Message[] }, headers: IncomingHttpHeaders, response: ServerResponse) {
-    const asked = body.messages.findLastIndex(({ role }) => role === "user");
+    const asked = body.messages.findLastIndex(({ role, content }) => role === "user" && !isReminder(content));
     const turn = body.messages.slice(asked).filter(({ role }) => role === "assistant").length + 1;
-    const call = { question: body.messages[asked]?.content ?? "", turn, messages: body.messages, headers };
+    const question = body.messages[asked]?.content ?? "";
+    const attempt = this.asked(question).length + 1;
+    const call = { question, turn, attempt, messages: body.messages, body, headers, at: Date.now() };
     const reply = this.#script(call);
-    const send = (choices: object[], more: object = {}) => {
-      const chunk = { id: "c", object: "chat.completion.chunk", created: 1, model: body.model, choices, ...more };
-      response.write(`data: ${JSON.stringify(chunk)}\n\n`);
-    };
+    if (typeof reply === "function") {
+      this.calls.push(call);
+      await reply(response);
+      return;
+    }
     response.writeHead(200, { "Content-Type": "text/event-stream" });
-    send([{ index: 0, delta: { role: "assistant", content: null }, finish_reason: null }]);
+    response.write(event([{ index: 0, delta: { role: "assistant", content: null }, finish_reason: null }]));
     this.calls.push(call);
     await this.#held.get(turn);
-    const deltas = "answer" in reply ? words(reply.answer) : toolCall(reply.tool, reply.arguments, turn);
-    for (const delta of deltas) send([{ index: 0, delta, finish_reason: null }]);
-    send([{ index: 0, delta: {}, finish_reason: "answer" in reply ? "stop" : "tool_calls" }]);
-    send([], { usage: { prompt_tokens: 100, completion_tokens: 20, total_tokens: 120 } });
-    response.end("data: [DONE]\n\n");
+    const { tool, args } =
+      "answer" in reply ? { tool: "answer", args: reply.answer } : { tool: reply.tool, args: reply.arguments };
+    for (const delta of toolCall(tool, JSON.stringify(args), `call-${turn}`)) {
+      response.write(event([{ index: 0, delta, finish_reason: null }]));
+    }
+    response.write(event([{ index: 0, delta: {}, finish_reason: "tool_calls" }]));
+    response.end(event([], { usage: USAGE }) + DONE);
   }
 }
 
-function words(answer: object): object[] {
-  return (JSON.stringify(answer).match(/.{1,20}/gs) ?? []).map((content) => ({ content }));
+export const DONE = "data: [DONE]\n\n";
+
+/** One event of a stream. */
+export function event(choices: object[], more: object = {}): string {
+  const chunk = { id: "c", object: "chat.completion.chunk", created: 1, model: "scripted", choices, ...more };
+  return `data: ${JSON.stringify(chunk)}\n\n`;
 }
 
 /** The arguments come in pieces, as from the real one. */
-function toolCall(name: string, args: object, turn: number): object[] {
-  const [first, ...pieces] = JSON.stringify(args).match(/.{1,8}/gs) ?? [];
-  const start = { index: 0, id: `call-${turn}`, type: "function", function: { name, arguments: first } };
+export function toolCall(name: string, args: string, id: string, index = 0): object[] {
+  const [first, ...pieces] = args.match(/.{1,8}/gsu) ?? [];
   return [
-    { tool_calls: [start] },
-    ...pieces.map((piece) => ({ tool_calls: [{ index: 0, function: { arguments: piece } }] })),
+    { tool_calls: [{ index, id, type: "function", function: { name, arguments: first ?? "" } }] },
+    ...pieces.map((piece) => ({ tool_calls: [{ index, function: { arguments: piece } }] })),
   ];
+}
+
+/** Of the agent's: no question of a user. */
+function isReminder(content = ""): boolean {
+  return content.startsWith("Use the tools.");
 }

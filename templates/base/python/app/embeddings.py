@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-import openai
-
+from app import llm
 from app.settings import settings
 
 BATCH = 32
@@ -40,11 +39,9 @@ async def embed_built_in(texts: Sequence[str]) -> list[list[float]]:
 
 
 async def _embed_remotely(batch: list[str]) -> list[list[float]]:
-    async with openai.AsyncOpenAI(
-        api_key=settings.llm_api_key or "none",
-        base_url=settings.llm_base_url or None,
-        timeout=settings.llm_timeout_seconds,
-        max_retries=0,  # the workflow retries, so that each attempt shows
-    ) as client:
-        response = await client.embeddings.create(model=settings.embedding_model, input=batch, encoding_format="float")
+    with llm.explain("EMBEDDING_MODEL"):
+        async with asyncio.timeout(settings.llm_timeout_seconds), llm.client() as client:
+            response = await client.embeddings.create(
+                model=settings.embedding_model, input=batch, encoding_format="float"
+            )
     return [item.embedding for item in sorted(response.data, key=lambda item: item.index)]

@@ -2,29 +2,32 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Protocol
+from json import JSONDecodeError
+from typing import Annotated, Any, Protocol
+from uuid import uuid4
 
 import openai
 from genai_prices import Usage, calc_price
-from openai.types.chat import (
-    ChatCompletionFunctionToolParam,
-    ChatCompletionMessageFunctionToolCallParam,
-    ChatCompletionMessageParam,
-    ParsedChatCompletion,
-)
+from openai.types import CompletionUsage
+from openai.types.chat import ChatCompletionFunctionToolParam, ChatCompletionMessageParam
+from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
 from app import observability
+from app.models import UserError
 from app.settings import settings
 
 OnText = Callable[[str], Awaitable[None]]
 Messages = Sequence[ChatCompletionMessageParam]
 Tools = Sequence[ChatCompletionFunctionToolParam]
+ToolCall = dict[str, Any]
+"""As the protocol has it, with whatever else the server put there: Gemini wants its signatures back."""
 
 PIECE = 40  # characters that are passed on at once: each piece is a write to the database
 
@@ -38,23 +41,28 @@ class Quote(BaseModel):
 
 
 class Draft(BaseModel):
-    """The final answer, as the model writes it."""
+    """Give the final answer."""
 
     answered: bool = Field(description="False when the passages do not answer the question")
     text: str = Field(description="The answer, or what is missing to give one")
-    quotes: list[Quote] = Field(description="What the answer rests on")
+    quotes: list[Annotated[Quote, Field(description="A quote")]] = Field(description="What the answer rests on")
+
+
+# Not the response format: where tools are given too, Gemini refuses it, and Ollama and vLLM then call no tool.
+ANSWER = openai.pydantic_function_tool(Draft, name="answer")
+ANSWER["function"]["parameters"].pop("$defs")  # they stand in place as well, and Gemini does not know them
 
 
 class Completion(BaseModel):
-    """What one call gave: either tool calls or a draft. `seconds` is its wall time."""
+    """What one call gave: tool calls, a draft, or text that is neither. `cost_usd` is None where no price is known."""
 
     model: str
-    tool_calls: list[ChatCompletionMessageFunctionToolCallParam] = []
+    tool_calls: list[ToolCall] = []
     draft: Draft | None = None
+    text: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
-    cost_usd: float = 0.0
-    seconds: float = 0.0
+    cost_usd: float | None = None
 
 
 class LanguageModel(Protocol):
@@ -64,21 +72,20 @@ class LanguageModel(Protocol):
     async def complete(self, messages: Messages, tools: Tools, on_text: OnText) -> Completion: ...
 
 
-class BrokenResponseError(Exception):
-    """The model's answer cannot be used: cut off, empty, or not of the agreed form."""
+class ModelError(UserError):
+    """The model's server did not do what was asked. `wait`: seconds until it is worth another attempt; None: never."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 async def complete(messages: Messages, tools: Tools, on_text: OnText) -> Completion:
-    """Ask the configured model. `on_text` gets the answer's text in pieces, as it grows.
-
-    Raises `TimeoutError`, `openai.APIError` or `BrokenResponseError`; `is_retryable` tells which are worth a retry.
-    """
+    """Ask the configured model. `on_text` gets the answer's text in pieces, as it grows. Raises `ModelError`."""
     model = connect()
-    started = time.monotonic()
-    with observability.llm_call(model.name, model.provider, messages) as record:
+    with explain("LLM_MODEL"), observability.llm_call(model.name, model.provider, messages) as record:
         async with asyncio.timeout(settings.llm_timeout_seconds):
             completion = await model.complete(messages, tools, on_text)
-        completion.seconds = time.monotonic() - started
         record(completion)
     return completion
 
@@ -87,16 +94,50 @@ async def complete(messages: Messages, tools: Tools, on_text: OnText) -> Complet
 def connect() -> LanguageModel:
     if settings.llm_model:
         return OpenAIModel(settings.llm_model)
-    from app.extractive import ExtractiveModel  # it imports this module
+    from embedded.extractive import ExtractiveModel  # it imports this module
 
     return ExtractiveModel()
 
 
-def is_retryable(error: BaseException) -> bool:
-    """Rate limits, server errors, timeouts and broken answers; no other refusal by the server."""
-    if isinstance(error, openai.APIStatusError):
-        return error.status_code in (408, 409, 429) or error.status_code >= 500
-    return isinstance(error, openai.APIError | TimeoutError | BrokenResponseError)
+def client() -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(
+        api_key=settings.llm_api_key or "none",
+        base_url=settings.llm_base_url or None,
+        max_retries=0,  # the workflow retries, so that each attempt shows
+    )
+
+
+@contextmanager
+def explain(model_setting: str) -> Iterator[None]:
+    """Make a `ModelError` of what the client raises: what happened, where, and what to set."""
+    server = settings.llm_base_url or "OpenAI"
+    try:
+        yield
+    except (TimeoutError, openai.APITimeoutError):
+        limit = f"LLM_TIMEOUT_SECONDS, {settings.llm_timeout_seconds:g}"
+        raise ModelError(f"{server} did not answer within {limit}.", wait=0) from None
+    except openai.APIStatusError as error:
+        code, wait = error.status_code, _wait_seconds(error.response.headers)
+        detail = error.body.get("message") if isinstance(error.body, dict) else error.message
+        hints = {401: " LLM_API_KEY is missing or wrong.", 404: f" Are {model_setting} and LLM_BASE_URL right?"}
+        message = f"{server} answered {code}: {str(detail)[:500]}{hints.get(code, '')}"
+        message += f" It says to wait for {wait:.0f} s." if wait > 0 else ""
+        passes = code in (408, 409, 429) or code >= 500
+        raise ModelError(message, wait=wait if passes else None) from None
+    except openai.APIConnectionError as error:
+        raise ModelError(f"No connection to {server}: {error.__cause__}. Is LLM_BASE_URL right?", wait=0) from None
+    except (openai.APIError, JSONDecodeError, UnicodeDecodeError) as error:  # inside the stream
+        raise ModelError(f"{server} broke off its answer: {error}", wait=0) from None
+
+
+def _wait_seconds(headers: Mapping[str, str]) -> float:
+    with suppress(KeyError, ValueError):
+        return float(headers["retry-after-ms"]) / 1000
+    with suppress(KeyError, ValueError):
+        return float(headers["retry-after"])
+    with suppress(KeyError, ValueError):
+        return parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time()
+    return 0.0
 
 
 class OpenAIModel:
@@ -104,67 +145,77 @@ class OpenAIModel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.client = openai.AsyncOpenAI(
-            api_key=settings.llm_api_key or "none",
-            base_url=settings.llm_base_url or None,
-            max_retries=0,  # the workflow retries, so that each attempt shows
-        )
+        self.client = client()
         self.provider = self.client.base_url.host
 
     async def complete(self, messages: Messages, tools: Tools, on_text: OnText) -> Completion:
-        shown = ""
-        try:
-            async with self.client.chat.completions.stream(
-                model=self.name,
-                messages=messages,
-                tools=tools,
-                response_format=Draft,
-                stream_options={"include_usage": True},
-                extra_headers={"Idempotency-Key": key} if (key := idempotency_key.get()) else None,
-            ) as stream:
-                async for event in stream:
-                    if event.type == "content.delta":
-                        # Not `event.parsed`: it leaves out a string that has not ended.
-                        draft = from_json(event.snapshot, allow_partial="trailing-strings")
-                        text = str(draft.get("text") or "") if isinstance(draft, dict) else ""
-                        if len(text) - len(shown) >= PIECE:
-                            await on_text(text[len(shown) :])
-                            shown = text
-                response = await stream.get_final_completion()
-        except (ValidationError, ValueError, openai.LengthFinishReasonError) as error:
-            raise BrokenResponseError(f"{self.name} sent a malformed answer: {error}") from error
-        completion = self._read(response)
+        completion, shown, finished = Completion(model=self.name), "", False
+        answers: list[ToolCall] = []
+        begun: dict[int | None, ToolCall] = {}  # the latest call at each index
+        async with await self.client.chat.completions.create(
+            model=self.name,
+            messages=messages,
+            tools=[*tools, ANSWER],
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_headers={"Idempotency-Key": key} if (key := idempotency_key.get()) else None,
+            extra_body={"reasoning_effort": effort} if (effort := settings.llm_reasoning_effort) else None,
+        ) as stream:
+            async for chunk in stream:
+                completion.model = chunk.model or self.name
+                if chunk.usage:
+                    self.count(completion, chunk.usage)
+                for choice in chunk.choices or []:
+                    finished = finished or choice.finish_reason is not None
+                    completion.text += choice.delta.content or choice.delta.refusal or ""
+                    for piece in choice.delta.tool_calls or []:
+                        if call := _add(piece, begun):
+                            (answers if call["function"]["name"] == "answer" else completion.tool_calls).append(call)
+                text = _text_so_far(answers)
+                if len(text) - len(shown) >= PIECE:
+                    await on_text(text[len(shown) :])
+                    shown = text
+        if not finished:
+            raise ModelError(f"{self.name} sent no whole answer. Is LLM_BASE_URL right?", wait=0)
+        written = [answer["function"]["arguments"] for answer in answers] or [completion.text]
+        completion.draft, completion.text = _read_draft(written[0]), completion.text or written[0]
         if completion.draft and completion.draft.text != shown:
             await on_text(completion.draft.text[len(shown) :])
         return completion
 
-    def _read(self, response: ParsedChatCompletion[Draft]) -> Completion:
-        choice = response.choices[0] if response.choices else None
-        if choice is None or choice.finish_reason is None:
-            raise BrokenResponseError(f"{self.name} stopped in the middle of its answer")
-        calls: list[ChatCompletionMessageFunctionToolCallParam] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.function.name, "arguments": call.function.arguments},
-            }
-            for call in choice.message.tool_calls or []
-        ]
-        if not calls and choice.message.parsed is None:
-            raise BrokenResponseError(f"{self.name} sent neither an answer nor a tool call")
-        completion = Completion(model=response.model or self.name, tool_calls=calls)
-        if not calls:
-            completion.draft = choice.message.parsed
-        if response.usage:
-            completion.input_tokens = response.usage.prompt_tokens
-            completion.output_tokens = response.usage.completion_tokens
-            completion.cost_usd = self._price(completion)
-        return completion
-
-    def _price(self, completion: Completion) -> float:
-        """US dollars by the published price list; 0 for a model that is not on it."""
-        usage = Usage(input_tokens=completion.input_tokens, output_tokens=completion.output_tokens)
+    def count(self, completion: Completion, usage: CompletionUsage) -> None:
+        read, written, details = usage.prompt_tokens or 0, usage.completion_tokens or 0, usage.prompt_tokens_details
+        cached = (details and details.cached_tokens) or 0
+        completion.input_tokens, completion.output_tokens = read, written
+        completion.cost_usd = getattr(usage, "cost", None)  # of OpenRouter
         for provider in (str(self.client.base_url), None):
-            with suppress(LookupError):
-                return float(calc_price(usage, self.name, provider_api_url=provider).total_price)
-        return 0.0
+            if completion.cost_usd is None:
+                with suppress(LookupError):  # not on the published price list
+                    tokens = Usage(input_tokens=read, cache_read_tokens=cached, output_tokens=written)
+                    completion.cost_usd = float(calc_price(tokens, self.name, provider_api_url=provider).total_price)
+
+
+def _add(piece: ChoiceDeltaToolCall, begun: dict[int | None, ToolCall]) -> ToolCall | None:
+    """Add to a call, or begin one, and return that. Not all servers give each an id of its own, or an index."""
+    name, call = (piece.function and piece.function.name) or "", begun.get(piece.index)
+    is_new = call is None or (piece.id != call["id"] if piece.id else name != "")
+    if call is None or is_new:
+        call = {"id": piece.id or uuid4().hex, "type": "function", "function": {"name": name, "arguments": ""}}
+        begun[piece.index] = call
+    call["function"]["arguments"] += (piece.function and piece.function.arguments) or ""
+    call |= piece.model_extra or {}
+    return call if is_new else None
+
+
+def _text_so_far(answers: list[ToolCall]) -> str:
+    with suppress(ValueError, LookupError, AttributeError):  # it has not come so far, or is of another form
+        answer = from_json(answers[0]["function"]["arguments"], allow_partial="trailing-strings")
+        return str(answer.get("text") or "")
+    return ""
+
+
+def _read_draft(written: str) -> Draft | None:
+    """Some models write it as text, in a fence or between words."""
+    with suppress(ValidationError):
+        return Draft.model_validate_json(written[written.find("{") : written.rfind("}") + 1])
+    return None

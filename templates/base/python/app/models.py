@@ -43,14 +43,14 @@ class Citation(BaseModel):
 
 
 class Answer(BaseModel):
-    """`refused`: the documents do not answer. `stopped`: the limit that ended the run."""
+    """`refused`: the documents do not answer. `stopped`: the limit that ended the run. `cost_usd`: where known."""
 
     text: str
     citations: list[Citation] = []
     refused: bool = False
     stopped: Literal["steps", "time", "cost"] | None = None
     model: str
-    cost_usd: float = 0.0
+    cost_usd: float | None = None
 
 
 class Step(BaseModel):

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     """Key of the model's provider."""
     llm_base_url: str = ""
     """Base URL of an OpenAI-compatible API. Empty: OpenAI."""
+    llm_reasoning_effort: str = ""
+    """How long the model shall think, in its provider's words. Empty: as it likes."""
     llm_timeout_seconds: PositiveFloat = 60
     """Time that one call to the model may take."""
     embedding_model: str = ""
@@ -49,9 +51,9 @@ class Settings(BaseSettings):
     agent_max_steps: PositiveInt = 8
     """Calls to the model that one question may take."""
     agent_max_seconds: PositiveFloat = 120
-    """Time that the steps of one question may take together."""
+    """Time that the steps of one question may take together, waits between their attempts included."""
     agent_max_cost_usd: NonNegativeFloat = 0.5
-    """Money that one question may cost."""
+    """Money that one question may cost, where the model's price is known."""
     max_upload_bytes: PositiveInt = 10_000_000
     """Largest document that is taken in."""
 

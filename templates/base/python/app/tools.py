@@ -1,25 +1,28 @@
 """What the model can call. A tool is a model of its arguments and a function that reads."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 from openai import pydantic_function_tool
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from app import database, embeddings
 from app.models import Hit
+
+# A model may write anything; databases take no NUL, and a query of a page finds nothing.
+Words = Annotated[str, AfterValidator(lambda text: text.replace("\0", "")[:2_000])]
 
 
 class SearchDocuments(BaseModel):
     """Find the passages that fit a query best."""
 
-    query: str
+    query: Words
 
 
 class ReadDocument(BaseModel):
     """Read the passages of one document, from a position on."""
 
-    source: str
+    source: Words
     position: int
 
 

@@ -28,19 +28,19 @@ def search_and_quote(messages: list[Any]) -> Reply:
     return draft(passages[0]["text"], (1, passages[0]["text"])) if passages else draft("Nothing fits.")
 
 
+def draft(text: str, *quotes: tuple[int, str]) -> list[str]:
+    cited = [{"passage": passage, "quote": quote} for passage, quote in quotes]
+    return tool_call("answer", answered=bool(quotes), text=text, quotes=cited)
+
+
 def tool_call(name: str, **arguments: object) -> list[str]:
     first: dict[str, Any] = {"id": "1", "type": "function", "function": {"name": name}}
     calls = [first, *({"function": {"arguments": part}} for part in _cut(json.dumps(arguments)))]
     return _stream([{"tool_calls": [{"index": 0, **call}]} for call in calls], "tool_calls")
 
 
-def draft(text: str, *quotes: tuple[int, str]) -> list[str]:
-    cited = [{"passage": passage, "quote": quote} for passage, quote in quotes]
-    return content(json.dumps({"answered": bool(quotes), "text": text, "quotes": cited}))
-
-
-def content(text: str, finish: str = "stop") -> list[str]:
-    return _stream([{"content": part} for part in _cut(text)], finish)
+def prose(text: str) -> list[str]:
+    return _stream([{"content": part} for part in _cut(text)], "stop")
 
 
 def _stream(deltas: list[dict[str, Any]], finish: str) -> list[str]:

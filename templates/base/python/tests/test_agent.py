@@ -38,11 +38,11 @@ class Stage:
 
     async def run_step(self, name: str, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         self.steps.append(name)
-        if function is not llm.complete:
+        if not name.startswith("llm"):
             return await function(*args)
         self.shown.append([message.get("content") for message in args[0]])
         turn = next(self.script)
-        return turn(json.loads(self.shown[-1][-1])) if callable(turn) else turn
+        return (turn(json.loads(self.shown[-1][-1])) if callable(turn) else turn), 10  # seconds
 
     async def look_up(self, arguments: object, filters: dict[str, str]) -> list[Hit]:
         self.looked_up.append((arguments, filters))
@@ -51,7 +51,7 @@ class Stage:
 
 def call(tool: str, **arguments: object) -> Completion:
     made: Any = {"id": "1", "type": "function", "function": {"name": tool, "arguments": json.dumps(arguments)}}
-    return Completion(model="script", tool_calls=[made], seconds=10, cost_usd=0.1)
+    return Completion(model="script", tool_calls=[made], cost_usd=0.1)
 
 
 def reply(text: str, *quotes: tuple[int, str]) -> Completion:
@@ -89,6 +89,15 @@ async def test_what_is_wrong_with_a_call_is_told_to_the_model_and_the_loop_goes_
     assert (await stage.play(WHEN)).text == "Nothing."
     assert "no tool 'drop_tables'" in stage.shown[1][-1]
     assert "do not fit search_documents" in stage.shown[2][-1]
+
+
+async def test_prose_is_answered_with_a_reminder_once() -> None:
+    prose = Completion(model="script", text="Five days.")
+    stage = Stage(prose, reply("Nothing."))
+    assert (await stage.play(WHEN)).refused
+    assert stage.shown[1][2:] == ["Five days.", agent.REMINDER["content"]]
+    with pytest.raises(llm.ModelError, match=r"script calls no tools; .* It says: Five days\."):
+        await Stage(prose).play(WHEN)
 
 
 async def test_a_quote_that_does_not_stand_in_its_passage_is_dropped() -> None:

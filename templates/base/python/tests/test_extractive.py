@@ -6,7 +6,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from app.extractive import ExtractiveModel
+from embedded.extractive import ExtractiveModel
 
 BILLING = "Invoices are sent monthly. They are kept for ten years. The portal shows three of them."
 

@@ -85,7 +85,7 @@ def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[Cal
     with span(f"chat {model}", **sent) as call:
 
         def record(completion: "Completion") -> None:
-            text = completion.draft.text if completion.draft else None
+            text = completion.draft.text if completion.draft else completion.text or None
             received = {
                 "gen_ai.response.model": completion.model,
                 "gen_ai.usage.input_tokens": completion.input_tokens,
@@ -93,7 +93,7 @@ def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[Cal
                 "gen_ai.output.messages": [_message("assistant", text, completion.tool_calls)],
                 "operation.cost": completion.cost_usd,
             }
-            call.set_attributes(received)
+            call.set_attributes({name: value for name, value in received.items() if value is not None})  # no price
 
         yield record
 

@@ -15,7 +15,6 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from dbos import DBOS, PropagateOtelContext, SetWorkflowID, StepOptions, WorkflowStatus
 from dbos import error as dbos_error
-from openai import APIError
 from pydantic import BaseModel
 
 from app import agent, database, executors, ingestion, llm, observability
@@ -33,8 +32,6 @@ STATUS: dict[str, Status] = {
     "SUCCESS": "succeeded",
     "CANCELLED": "cancelled",
 }  # anything else: failed
-
-EXPECTED = (UserError, APIError)
 
 
 class KeyReusedError(UserError):
@@ -157,10 +154,12 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
         try:
             return await function(*args)
         except Exception as error:
-            passes = llm.is_retryable(error) or database.is_retryable(error)
+            wait = error.wait if isinstance(error, llm.ModelError) else None
+            passes = wait is not None or database.is_retryable(error)
+            await asyncio.sleep(wait or 0)
             kind = PassingStepError if passes else StepError
             raise kind(f"{type(error).__name__}: {error}") from (
-                None if passes or isinstance(error, EXPECTED) else error
+                None if passes or isinstance(error, UserError) else error
             )
 
     options: StepOptions = {

@@ -26,10 +26,10 @@ class ExtractiveModel:
         if messages[-1]["role"] != "tool":
             function = {"name": "search_documents", "arguments": json.dumps({"query": question})}
             call: Any = {"id": "search", "type": "function", "function": function}
-            return Completion(model=self.name, tool_calls=[call])
+            return Completion(model=self.name, tool_calls=[call], cost_usd=0)
         draft = await answer(question, json.loads(str(messages[-1]["content"])))
         await on_text(draft.text)
-        return Completion(model=self.name, draft=draft)
+        return Completion(model=self.name, draft=draft, cost_usd=0)
 
 
 async def answer(question: str, passages: list[dict[str, Any]]) -> Draft:
