@@ -37,7 +37,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   llm: [65, "servers that differ in what they stream, errors that say what to set, waits as told, prices"],
   agent: [25, "a limit on time that holds over attempts and waits; a reminder for models that write prose"],
   "command line": [30, "errors that a user can mend are one line"],
-  "config, CI, Docker": [20, "three lines for each variable in .env.example"],
+  "config, CI, Docker": [30, "three lines for each variable in .env.example"],
   workflow: [170, "executors.py: runs of a dead process move on, those of a live one never"],
   database: [20, "the refusal of another embedding model, and reindex"],
   observability: [13, "a backend that hangs holds nothing up, and the link to a trace"],
