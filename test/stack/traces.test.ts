@@ -1,0 +1,357 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, inject, test } from "vitest";
+import { environment } from "./environment.ts";
+import { until } from "./machine.ts";
+import { ModelServer } from "./model-server.ts";
+import { script } from "./script.ts";
+import { command, embedded, makeFolder, type Run as PlainRun, Service } from "./service.ts";
+
+// What really leaves a project that has a token, as a backend gets it.
+
+const project = inject("project");
+const MODEL = "gpt-4.1-mini"; // it has a price
+const SECRETS = { LOGFIRE_TOKEN: "token-4bd1", LLM_API_KEY: "llm-key-9f3e", API_KEY: "api-key-77aa" };
+const authorized = { Authorization: `Bearer ${SECRETS.API_KEY}` };
+/** Of a run with two tools, each span with those in it. */
+const RUN = {
+  question: [
+    { "llm 1": [`chat ${MODEL}`] },
+    "search_documents 1.1",
+    { "llm 2": [`chat ${MODEL}`] },
+    "read_document 2.1",
+    { "llm 3": [`chat ${MODEL}`] },
+  ],
+};
+
+interface Run extends PlainRun {
+  trace_url: string | null;
+}
+
+interface Span {
+  trace: string;
+  id: string;
+  parent: string;
+  name: string;
+  start: number;
+  attributes: Record<string, string | number>;
+  resource: Record<string, string | number>;
+  events: { name: string; attributes: Record<string, string> }[];
+}
+
+interface Seen {
+  requests: { path: string; headers: Record<string, string>; body: string; behaviour: string }[];
+  spans: Span[];
+}
+
+let model: ModelServer;
+let backend: Backend;
+let data: string;
+let service: Service;
+let worker: Service;
+
+beforeAll(async () => {
+  model = await ModelServer.start(script);
+  backend = await Backend.start();
+  data = await makeFolder("data-");
+});
+
+afterAll(async () => {
+  model.release();
+  await worker?.end();
+  await service?.end();
+  await backend?.stop();
+  await model.stop();
+  await rm(data, { recursive: true, force: true });
+});
+
+function options(name: string, more: Record<string, string> = {}) {
+  const env = { ...model.env, LLM_MODEL: MODEL, ...SECRETS, LOGFIRE_BASE_URL: backend.url, ...more };
+  return { project, data, command: ["uv", "run", "my-app", name], env };
+}
+
+function work(more: Record<string, string> = {}): Promise<Service> {
+  return Service.start({ ...options("worker", more), ready: "Working on runs" });
+}
+
+function ask(question: string, wait = 60): Promise<Run> {
+  return service.call("POST", `/ask?wait=${wait}`, { question }, authorized);
+}
+
+test("the backend of these tests understands OpenTelemetry's own example", async () => {
+  const { exitCode, stderr } = await command(
+    { project, data, env: {}, command: ["uv", "run", "python", "-c", EXAMPLE] },
+    backend.url,
+  );
+  expect(exitCode, stderr).toBe(0);
+  const { spans, requests } = await backend.seen();
+  expect(requests.map(({ headers }) => headers["content-encoding"])).toContain(undefined);
+  const [inner, outer] = spans.filter(({ name }) => ["inner", "outer"].includes(name));
+  expect(inner).toMatchObject({
+    parent: outer?.id,
+    trace: outer?.trace,
+    attributes: { number: 7, share: 0.5, list: ["a", "b"] },
+    events: [{ name: "exception", attributes: { "exception.type": "ValueError" } }],
+  });
+});
+
+test("a question on the command line is one trace, and its end tells where", async () => {
+  const { exitCode, stdout, stderr } = await command(options("ask"), "How long are invoices kept?");
+  expect(exitCode, stderr).toBe(0);
+  const { spans } = await backend.seen();
+  const id = String(spans.find(({ name }) => name === "start question")?.attributes.run_id);
+  const run = await backend.trace(id, ["question"]);
+  expect(tree(run)).toEqual([{ "start question": [RUN] }]);
+  expect(stdout).toContain(`Trace: ${page(run)}`);
+});
+
+test("a question is one trace across processes: request, run, steps, calls to the model with tokens and cost", async () => {
+  service = await Service.start(options("serve", { WORKER_CONCURRENCY: "0" }));
+  worker = await work();
+  const run = await ask("How long are invoices kept, and what is the password?");
+  expect(run.status).toBe("succeeded");
+  const spans = await backend.trace(run.id, ["question", "POST /ask"]);
+  expect(tree(spans)).toEqual([{ "POST /ask": [{ "start question": [RUN] }] }]);
+  const pids = (...names: string[]) =>
+    new Set(
+      spans.filter(({ name }) => names.includes(name) === names.length > 0).map((span) => span.resource["process.pid"]),
+    );
+  expect(pids("POST /ask", "start question").size).toBe(1);
+  expect(pids().size).toBe(2);
+  for (const { name, attributes } of spans.filter(({ attributes }) => "dbos.operation.type" in attributes)) {
+    expect(attributes["dbos.operation.workflow_id"], name).toBe(run.id);
+  }
+  for (const { attributes } of spans.filter(({ name }) => name.startsWith("chat"))) {
+    expect(attributes).toMatchObject({
+      "gen_ai.operation.name": "chat",
+      "gen_ai.request.model": MODEL,
+      "gen_ai.response.model": MODEL,
+      "gen_ai.usage.input_tokens": 100,
+      "gen_ai.usage.output_tokens": 20,
+      "operation.cost": expect.closeTo((100 * 0.4 + 20 * 1.6) / 1e6, 9),
+      "gen_ai.input.messages": expect.stringContaining("what is the password?"),
+      "gen_ai.output.messages": expect.stringMatching(/tool_call|ten years/),
+    });
+  }
+  expect(run.trace_url).toBe(page(spans));
+  const listed = await service.call("GET", "/runs?limit=1", undefined, authorized);
+  expect(listed).toMatchObject([{ trace_url: run.trace_url }]);
+});
+
+test("killed in mid-run, it goes on in the same trace; each attempt at a step is a call of its own", async () => {
+  model.hold(2);
+  const question = "How long are invoices kept? (killed)";
+  const { id } = await ask(question, 0);
+  await until("the second turn", 30, async () => model.counts(question).length === 2);
+  const noEnd = `chat ${MODEL}, no end`;
+  await until("told of it", 30, async () => (await backend.begun(id)).some(({ name }) => name === noEnd));
+  worker.signalGroup("SIGKILL");
+  await worker.ended;
+  worker = await work({ LLM_TIMEOUT_SECONDS: "3" });
+  await until("a second attempt after that", 60, async () => model.counts(question)[1] === 3);
+  model.release();
+
+  const run: Run = await service.call("GET", `/runs/${id}?wait=60`, undefined, authorized);
+  expect(run.status, run.error ?? "").toBe("succeeded");
+  const spans = await backend.trace(id, ["question"]);
+  const call = [`chat ${MODEL}`];
+  // What the process took along with it stays without an end. Steps that were recorded show again, but call nothing.
+  const killed = [{ "llm 1": call }, "search_documents 1.1", { "llm 2, no end": [noEnd] }];
+  const carriedOn = [
+    "llm 1",
+    "search_documents 1.1",
+    { "llm 2": [...call, ...call] },
+    "read_document 2.1",
+    { "llm 3": call },
+  ];
+  const runs = [{ "question, no end": killed }, { question: carriedOn }];
+  expect(tree(spans)).toEqual([{ "POST /ask": [{ "start question": runs }] }]);
+  expect(run.trace_url).toBe(page(spans));
+  expect(spans.flatMap(({ events }) => events)).toMatchObject([
+    { name: expect.stringContaining("attempt") },
+    { name: "exception", attributes: { "exception.type": "TimeoutError" } },
+  ]);
+});
+
+test("OpenTelemetry's own variable sends to any backend, without a token", async () => {
+  const env = { OTEL_EXPORTER_OTLP_ENDPOINT: backend.url };
+  const { exitCode, stderr } = await command({ project, data, env, command: ["uv", "run", "python", "-c", ELSEWHERE] });
+  expect(exitCode, stderr).toBe(0);
+  expect((await backend.seen()).spans.map(({ name }) => name)).toContain("elsewhere");
+});
+
+test("no secret leaves, but the token in its header; nobody asks how the service is", async () => {
+  const { requests, spans } = await backend.seen();
+  const secrets = [...Object.values(SECRETS), new URL((await embedded(data)).url).password];
+  for (const { path, headers, body } of requests) {
+    const { authorization, ...others } = headers;
+    if (path === "/v1/info" || authorization !== undefined) expect(authorization).toBe(SECRETS.LOGFIRE_TOKEN);
+    for (const secret of secrets) expect(JSON.stringify(others) + body).not.toContain(secret);
+  }
+  expect(new Set(requests.map(({ path }) => path))).toEqual(new Set(["/v1/info", "/v1/traces", "/v1/logs"]));
+  expect(spans.filter(({ name }) => /healthz|readyz/.test(name))).toEqual([]);
+});
+
+test("a backend that refuses, talks nonsense or hangs holds up no answer, and what it refused comes later", async () => {
+  await backend.behave("503");
+  const refused = await ask("How long are invoices kept? (503)");
+  await until("refused", 30, async () => (await backend.answered("503")) > 0);
+  await backend.behave("ok");
+  await backend.trace(refused.id, ["question", "POST /ask"]);
+
+  for (const behaviour of ["429", "401", "garbage"]) {
+    await backend.behave(behaviour);
+    expect(await ask(`How long are invoices kept? (${behaviour})`)).toMatchObject({ status: "succeeded" });
+    await until("it had its chance", 30, async () => (await backend.answered(behaviour)) > 0);
+  }
+  await backend.behave("hang");
+  const open = ask("How long are invoices kept? (hang)");
+  await until("it hangs", 30, async () => (await backend.answered("hang")) > 0);
+  expect(await open).toMatchObject({ status: "succeeded" });
+  expect(await ask("How long are invoices kept? (hangs still)")).toMatchObject({ status: "succeeded" });
+
+  // Nothing was released: it still hangs when they have to stop.
+  const held = await service.holdings();
+  for (const process of [service, worker]) process.signal("SIGTERM");
+  expect(await service.left(held, 30)).toEqual([]);
+  for (const { output } of [service, worker]) {
+    expect(output).not.toContain("Traceback");
+    expect(output.split("\n").filter((line) => /export/.test(line)).length, output).toBeLessThanOrEqual(2);
+  }
+});
+
+test("without its backend, a command ends all the same, with one warning", async () => {
+  await backend.stop();
+  const { exitCode, stdout, stderr } = await command(options("ask"), "How long are invoices kept?");
+  expect(exitCode, stderr).toBe(0);
+  expect(stdout).toContain("ten years");
+  expect(stderr.match(/UserWarning/g)).toHaveLength(1);
+  expect(stderr).not.toContain("Traceback");
+});
+
+class Backend {
+  readonly url: string;
+  readonly #process: ChildProcess;
+
+  private constructor(url: string, process: ChildProcess) {
+    this.url = url;
+    this.#process = process;
+  }
+
+  static async start(): Promise<Backend> {
+    const receiver = spawn("uv", ["run", "python", join(import.meta.dirname, "otlp_receiver.py")], {
+      cwd: project,
+      env: environment(),
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    const url = await new Promise<string>((resolve) =>
+      receiver.stdout.once("data", (text) => resolve(`${text}`.trim())),
+    );
+    return new Backend(url, receiver);
+  }
+
+  async behave(behaviour: string): Promise<void> {
+    await fetch(`${this.url}/test/behave`, { method: "POST", body: behaviour });
+  }
+
+  async seen(): Promise<Seen> {
+    return (await fetch(`${this.url}/test/seen`)).json() as Promise<Seen>;
+  }
+
+  /** How many requests got this treatment. */
+  async answered(behaviour: string): Promise<number> {
+    return (await this.seen()).requests.filter((request) => request.behaviour === behaviour).length;
+  }
+
+  /** The trace of a run, as soon as these have ended in it. */
+  async trace(id: string, ended: string[]): Promise<Span[]> {
+    return until(`the spans of run ${id}: ${ended}`, 60, async () => {
+      const spans = await this.begun(id);
+      return ended.every((name) => spans.some((span) => span.name === name)) && spans;
+    });
+  }
+
+  /** What has begun in the trace of a run. Logfire tells it twice: when it begins, and when it ends. */
+  async begun(id: string): Promise<Span[]> {
+    const { spans } = await this.seen();
+    const traces = new Set(spans.filter((span) => belongs(span, id)).map(({ trace }) => trace));
+    expect(traces.size).toBeLessThanOrEqual(1);
+    const own = spans.filter(({ trace }) => traces.has(trace));
+    const [pending, ended] = [true, false].map((is) =>
+      own.filter(({ attributes }) => (attributes["logfire.span_type"] === "pending_span") === is),
+    ) as [Span[], Span[]];
+    const open = pending
+      .map((span) => ({
+        ...span,
+        id: span.parent,
+        parent: String(span.attributes["logfire.pending_parent_id"]),
+        name: `${span.name}, no end`,
+      }))
+      .filter((span) => !ended.some(({ id }) => id === span.id));
+    return [...ended, ...open].sort((a, b) => a.start - b.start);
+  }
+
+  async stop(): Promise<void> {
+    this.#process.stdin?.end();
+    if (this.#process.exitCode === null) await new Promise((resolve) => this.#process.once("close", resolve));
+  }
+}
+
+function belongs({ attributes }: Span, run: string): boolean {
+  return [attributes.run_id, attributes["dbos.operation.workflow_id"]].includes(run);
+}
+
+function page(spans: Span[]): string {
+  return `${backend.url}/team/demo?q=trace_id%3D%27${spans[0]?.trace}%27`;
+}
+
+type Tree = string | { [name: string]: Tree[] };
+
+function tree(spans: Span[]): Tree[] {
+  const ids = new Set(spans.map(({ id }) => id));
+  const within = (parent: string | undefined): Tree[] =>
+    spans
+      .filter((span) => (parent === undefined ? !ids.has(span.parent) : span.parent === parent))
+      .map(({ id, name }) => {
+        const inner = within(id);
+        return inner.length > 0 ? { [name]: inner } : name;
+      });
+  return within(undefined);
+}
+
+const ELSEWHERE = `
+import asyncio
+
+from app import observability
+
+
+async def main():
+    async with observability.lifespan():
+        with observability.span("elsewhere"):
+            pass
+
+
+asyncio.run(main())
+`;
+
+const EXAMPLE = `
+import sys
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+resource = Resource.create(attributes={SERVICE_NAME: "your-service-name"})
+tracer_provider = TracerProvider(resource=resource)
+tracer_provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{sys.argv[1]}/v1/traces")))
+trace.set_tracer_provider(tracer_provider)
+
+tracer = trace.get_tracer("my.tracer.name")
+with tracer.start_as_current_span("outer"), tracer.start_as_current_span("inner") as span:
+    span.set_attributes({"number": 7, "share": 0.5, "list": ["a", "b"]})
+    span.record_exception(ValueError("wrong"))
+tracer_provider.shutdown()
+`;
