@@ -17,12 +17,13 @@ const PARTS: [part: string, lines: number, ...files: (string | RegExp)[]][] = [
   ["models", 80, "app/models.py"],
   ["embeddings", 70, "app/embeddings.py"],
   ["agent", 120, "app/agent.py"],
+  ["evaluation", 120, "app/evaluation.py"],
   ["ingestion", 140, "app/ingestion.py", "app/splitting.py"],
   ["llm", 160, "app/llm.py"],
   ["command line", 160, "app/__main__.py"],
   ["extractive answerer", 60, "embedded/extractive.py"],
   ["migrations", 90, /^migrations\/.*\.py$/],
-  ["app in all", 2000, /^app\/.*\.py$/],
+  ["app in all", 2220, /^app\/.*\.py$/],
   ["tests", 600, /^tests\//],
   ["config, CI, Docker", 250, /^[^/]*\.(ini|yaml|toml|example)$/, ".gitignore", "Dockerfile", /^\.github\//],
   ["README", 200, "README.md"],
@@ -34,10 +35,11 @@ const MORE: Record<string, [lines: number, why: string]> = {
   models: [5, "the class of errors that a user can mend"],
   settings: [12, "a wrong one is told in a line"],
   ingestion: [35, "a splitter that knows the headings of Markdown and reStructuredText"],
-  llm: [65, "servers that differ in what they stream, errors that say what to set, waits as told, prices"],
-  agent: [25, "a limit on time that holds over attempts and waits; a reminder for models that write prose"],
-  "command line": [30, "errors that a user can mend are one line"],
-  "config, CI, Docker": [30, "three lines for each variable in .env.example"],
+  evaluation: [65, "rules and a model as judges, limits, a table beside the JSON"],
+  llm: [85, "servers that differ in what they stream, errors that say what to set, waits as told, prices, a form to fill in"],
+  agent: [27, "a limit on time that holds over attempts and waits; a reminder for models that write prose"],
+  "command line": [50, "errors that a user can mend are one line, and eval"],
+  "config, CI, Docker": [50, "three lines for each variable in .env.example"],
   workflow: [170, "executors.py: runs of a dead process move on, those of a live one never"],
   database: [20, "the refusal of another embedding model, and reindex"],
   observability: [13, "a backend that hangs holds nothing up, and the link to a trace"],
@@ -79,8 +81,8 @@ describe("a default project", () => {
     expect(size).toBeLessThanOrEqual(limit + (MORE[category]?.[0] ?? 0));
   });
 
-  test("at most 50 files and 15 direct dependencies, and no file over 250 lines", () => {
-    expect(files.size).toBeLessThanOrEqual(50);
+  test("at most 52 files and 15 direct dependencies, and no file over 250 lines", () => {
+    expect(files.size).toBeLessThanOrEqual(52);
     expect(plan.dependencies.length).toBeLessThanOrEqual(15);
     const long = [...files].filter(([path, content]) => !DATA.includes(path) && lines(content) > 250);
     expect(long.map(([path, content]) => `${path}: ${lines(content)}`)).toEqual([]);

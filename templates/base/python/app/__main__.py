@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 import uvicorn
 
-from app import database, embeddings, workflows
+from app import database, embeddings, evaluation, workflows
 from app.access import LOOPBACK
 from app.agent import Question
 from app.ingestion import SUFFIXES, UnreadableError, Upload
@@ -127,6 +127,23 @@ async def prune(days: Annotated[float, typer.Argument(min=0)]) -> None:
     """Delete the runs that ended so many days ago or earlier, with the text that they worked on."""
     async with _stack():
         print(f"Deleted {await workflows.delete_runs(days)} runs.")
+
+
+@command
+async def eval(
+    paths: Annotated[list[Path] | None, typer.Argument(exists=True, dir_okay=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Ask the questions of evals/*.jsonl, and measure the answers. Exit code 1: worse than the settings allow."""
+    try:
+        cases = evaluation.read_cases(paths or [])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+    async with _stack():
+        report = await evaluation.evaluate(cases)
+    print(report.model_dump_json(indent=2, ensure_ascii=True) if as_json else report)
+    sys.exit(bool(report.missed))
 
 
 @commands.command()

@@ -64,6 +64,8 @@ async def answer(question: Question, run_step: RunStep, on_text: llm.OnText) -> 
         if completion is None:
             return _stop(result, "time")
         result.model = completion.model
+        result.input_tokens += completion.input_tokens
+        result.output_tokens += completion.output_tokens
         if completion.cost_usd is not None:
             result.cost_usd = (result.cost_usd or 0) + completion.cost_usd
         if completion.draft:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from functools import cache
 from json import JSONDecodeError
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 from uuid import uuid4
 
 import openai
@@ -23,6 +23,7 @@ from app import observability
 from app.models import UserError
 from app.settings import settings
 
+Form = TypeVar("Form", bound=BaseModel)
 OnText = Callable[[str], Awaitable[None]]
 Messages = Sequence[ChatCompletionMessageParam]
 Tools = Sequence[ChatCompletionFunctionToolParam]
@@ -88,6 +89,24 @@ async def complete(messages: Messages, tools: Tools, on_text: OnText) -> Complet
             completion = await model.complete(messages, tools, on_text)
         record(completion)
     return completion
+
+
+async def fill(form: type[Form], name: str, instructions: str, text: str) -> tuple[Form, Completion]:
+    """Have a model fill in a form. No workflow tries this again, so the client does.
+
+    Raises `ModelError` and, where the form is filled in wrongly, `ValidationError`.
+    """
+    model, completion = OpenAIModel(name), Completion(model=name)
+    patient = model.client.with_options(max_retries=3, timeout=settings.llm_timeout_seconds)
+    messages: Messages = [{"role": "system", "content": instructions}, {"role": "user", "content": text}]
+    with explain(f"the model {name}"), observability.llm_call(name, model.provider, messages) as record:
+        response = await patient.chat.completions.parse(model=name, messages=messages, response_format=form)
+        if response.usage:
+            model.count(completion, response.usage)
+        record(completion)
+    if not response.choices or not response.choices[0].message.parsed:
+        raise ModelError(f"{name} did not fill in the form.")
+    return response.choices[0].message.parsed, completion
 
 
 @cache

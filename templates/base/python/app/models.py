@@ -50,6 +50,8 @@ class Answer(BaseModel):
     refused: bool = False
     stopped: Literal["steps", "time", "cost"] | None = None
     model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
     cost_usd: float | None = None
 
 
