@@ -31,7 +31,7 @@ export class ModelServer {
   readonly calls: Call[] = [];
   readonly #server: Server;
   readonly #script: (call: Call) => Reply;
-  readonly #held = new Map<number, Promise<void>>();
+  readonly #held = new Map<number, { pieces: number; released: Promise<void> }>();
   #release = () => {};
 
   private constructor(script: (call: Call) => Reply) {
@@ -58,14 +58,12 @@ export class ModelServer {
     return { LLM_MODEL: "scripted", LLM_API_KEY: "key", LLM_BASE_URL: `${this.origin}/v1` };
   }
 
-  /** From now on this turn of every run stays without an end, in the middle of its stream, until `release`. */
-  hold(turn: number): void {
-    this.#held.set(
-      turn,
-      new Promise((resolve) => {
-        this.#release = resolve;
-      }),
-    );
+  /** From now on this turn of every run stays in the middle of its stream, after so many pieces, until `release`. */
+  hold(turn: number, pieces = 0): void {
+    const released = new Promise<void>((resolve) => {
+      this.#release = resolve;
+    });
+    this.#held.set(turn, { pieces, released });
   }
 
   release(): void {
@@ -104,10 +102,11 @@ export class ModelServer {
     response.writeHead(200, { "Content-Type": "text/event-stream" });
     response.write(event([{ index: 0, delta: { role: "assistant", content: null }, finish_reason: null }]));
     this.calls.push(call);
-    await this.#held.get(turn);
     const { tool, args } =
       "answer" in reply ? { tool: "answer", args: reply.answer } : { tool: reply.tool, args: reply.arguments };
-    for (const delta of toolCall(tool, JSON.stringify(args), `call-${turn}`)) {
+    const held = this.#held.get(turn);
+    for (const [index, delta] of toolCall(tool, JSON.stringify(args), `call-${turn}`).entries()) {
+      if (index === held?.pieces) await held.released;
       response.write(event([{ index: 0, delta, finish_reason: null }]));
     }
     response.write(event([{ index: 0, delta: {}, finish_reason: "tool_calls" }]));

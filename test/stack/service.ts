@@ -15,6 +15,8 @@ interface Options {
   /** As typed in the project's folder. */
   command?: string[];
   env?: Record<string, string | undefined>;
+  /** A free one, unless it must be that of an earlier service. */
+  port?: number;
   /** To be run as this user. */
   uid?: number;
 }
@@ -83,7 +85,7 @@ export class Service {
 
   /** Returns when it can answer or, without an address to be asked at, when it has printed `ready`. */
   static async start(options: Options & { ready?: string }): Promise<Service> {
-    const service = new Service(options, await freePort());
+    const service = new Service(options, options.port ?? (await freePort()));
     const { ready } = options;
     let gone = false;
     service.ended.then(() => {

@@ -10,7 +10,7 @@ from typing import Any
 from app.settings import settings
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-OPEN_PATHS = {"/healthz", "/readyz", "/docs", "/openapi.json"}
+OPEN_PATHS = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 
 Channel = Callable[..., Awaitable[Any]]
 

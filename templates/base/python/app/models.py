@@ -67,6 +67,7 @@ class Step(BaseModel):
 class Run(BaseModel):
     id: str
     kind: str
+    subject: str  # the question, or the source of the document
     status: Status
     created_at: datetime
     finished_at: datetime | None = None

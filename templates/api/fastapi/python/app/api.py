@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security import HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import StringConstraints
@@ -21,8 +21,8 @@ from app import database, ingestion, workflows
 from app.access import OPEN_PATHS, AccessMiddleware
 from app.agent import Question
 from app.ingestion import Upload
-from app.models import Document, Run, Text, UserError
-from app.settings import settings
+from app.models import Chunk, Document, Run, Text, UserError
+from app.settings import ROOT, settings
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 Name = Annotated[Text, Path(max_length=500)]
@@ -33,6 +33,7 @@ DocumentId = Annotated[UUID, Path(alias="document", description="Its id")]
 Pair = Annotated[str, StringConstraints(pattern=r"^[^:\x00]+:[^\x00]*$", max_length=500)]
 Metadata = Annotated[Sequence[Pair], Query(examples=["team:support"])]
 BODY = {"required": True, "content": {kind: {"schema": {"type": "string"}} for kind in ("text/markdown", "text/plain")}}
+POLICY = "default-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 
 T = TypeVar("T")
 ERRORS = (UserError, RequestValidationError, StarletteHTTPException, Exception)
@@ -62,6 +63,14 @@ def create_app(lifespan: Lifespan) -> FastAPI:
     app.add_middleware(AccessMiddleware)
     app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
     return app
+
+
+@routes.get("/", include_in_schema=False)
+async def page() -> HTMLResponse:
+    """For people. It loads nothing from elsewhere, and no script but its own runs in it."""
+    nonce = uuid4().hex
+    html = (ROOT / "app" / "page.html").read_text(encoding="utf-8").replace("{nonce}", nonce)
+    return HTMLResponse(html, headers={"Content-Security-Policy": POLICY.format(nonce=nonce)})
 
 
 @probes.get("/healthz")
@@ -102,6 +111,13 @@ async def list_documents(limit: Annotated[int, Query(ge=1, le=100)] = 50, after:
 @routes.get("/documents/{document}")
 async def get_document(document_id: DocumentId) -> Document:
     return _found(await database.get_document(document_id), "document", document_id)
+
+
+@routes.get("/documents/{document}/passages")
+async def list_passages(document_id: DocumentId, position: Annotated[int, Query(ge=0, le=10**9)] = 0) -> list[Chunk]:
+    """Four of them, from `position` on."""
+    document = await get_document(document_id)
+    return [*await database.read_passages(document.source, position, {})]
 
 
 @routes.delete("/documents/{document}", status_code=204)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from dbos import DBOS, PropagateOtelContext, SetWorkflowID, StepOptions, WorkflowStatus
+from dbos import DBOS, PropagateOtelContext, SetWorkflowAttributes, SetWorkflowID, StepOptions, WorkflowStatus
 from dbos import error as dbos_error
 from pydantic import BaseModel
 
@@ -58,11 +58,11 @@ async def lifespan(concurrency: int | None) -> AsyncIterator[None]:
 
 async def start_question(question: Question, key: str | None = None) -> str:
     """Start a run and return its id; with the key of an earlier run, that one's. Raises `KeyReusedError`."""
-    return await _start(_question, question, key)
+    return await _start(_question, question, question.question, key)
 
 
 async def start_ingestion(upload: Upload, key: str | None = None) -> str:
-    return await _start(_ingestion, upload, key)
+    return await _start(_ingestion, upload, upload.source, key)
 
 
 async def get_run(run_id: str) -> Run | None:
@@ -177,7 +177,7 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
         raise error.errors[-1] from None
 
 
-async def _start(workflow: Callable[..., Any], argument: BaseModel, key: str | None) -> str:
+async def _start(workflow: Callable[..., Any], argument: BaseModel, subject: str, key: str | None) -> str:
     await database.ping()  # DBOS would wait for it without end
     kind = workflow.__name__.lstrip("_")
     run_id = str(uuid5(NAMESPACE_URL, f"{kind}:{key}") if key else uuid4())
@@ -185,7 +185,8 @@ async def _start(workflow: Callable[..., Any], argument: BaseModel, key: str | N
         if earlier.input and earlier.input["args"] != (argument,):
             raise KeyReusedError(f"The key {key!r} belongs to a {kind} with other content.")
         return run_id
-    with observability.span(f"start {kind}", run_id=run_id), SetWorkflowID(run_id), PropagateOtelContext():
+    attributes = SetWorkflowAttributes({"subject": subject})
+    with observability.span(f"start {kind}", run_id=run_id), SetWorkflowID(run_id), attributes, PropagateOtelContext():
         if executors.queue:
             await DBOS.enqueue_workflow_async(executors.queue, workflow, argument)
         else:
@@ -227,10 +228,12 @@ async def _steps(run_id: str) -> list[Step]:
 
 
 def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
-    trace = (status.attributes or {}).get("dbos.otelContext", {})  # of PropagateOtelContext
+    attributes = status.attributes or {}
+    trace = attributes.get("dbos.otelContext", {})  # of PropagateOtelContext
     return Run(
         id=status.workflow_id,
         kind=status.name,
+        subject=attributes.get("subject", ""),
         status=STATUS.get(status.status, "failed"),
         created_at=_time(status.created_at),
         finished_at=_time(status.completed_at) if status.completed_at else None,
