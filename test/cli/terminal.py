@@ -14,7 +14,7 @@ import sys
 import termios
 import time
 
-DEADLINE = time.monotonic() + 30
+DEADLINE = time.monotonic() + float(os.environ.get("PATIENCE", "30"))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ const PARTS: [part: string, lines: number, ...files: (string | RegExp)[]][] = [
   ["embeddings", 70, "app/embeddings.py"],
   ["agent", 120, "app/agent.py"],
   ["evaluation", 120, "app/evaluation.py"],
-  ["ingestion", 140, "app/ingestion.py", "app/splitting.py"],
+  ["ingestion", 140, "app/ingestion.py", "app/splitting.py", "app/formats.py"],
   ["llm", 160, "app/llm.py"],
   ["command line", 160, "app/__main__.py"],
   ["extractive answerer", 60, "embedded/extractive.py"],
@@ -35,17 +35,25 @@ const SLOTS: Record<string, number> = { workflow: 190, database: 230, api: 230, 
 /** What a part takes beyond its budget, and for what. */
 const MORE: Record<string, [lines: number, why: string]> = {
   models: [5, "the class of errors that a user can mend"],
-  settings: [12, "a wrong one is told in a line"],
-  ingestion: [35, "a splitter that knows the headings of Markdown and reStructuredText"],
+  settings: [14, "a wrong one is told in a line"],
+  ingestion: [110, "a splitter that knows headings, and formats.py: a hostile file is read in a process with limits"],
+  "extractive answerer": [15, "it knows where sentences end"],
   evaluation: [65, "rules and a model as judges, limits, a table beside the JSON"],
-  llm: [85, "servers that differ in what they stream, errors that say what to set, waits as told, prices, a form to fill in"],
+  llm: [
+    85,
+    "servers that differ in what they stream, errors that say what to set, waits as told, prices, a form to fill in",
+  ],
   agent: [27, "a limit on time that holds over attempts and waits; a reminder for models that write prose"],
-  "command line": [50, "errors that a user can mend are one line, and eval"],
+  "command line": [85, "folders with a progress bar and each file's outcome, and eval"],
   "config, CI, Docker": [50, "three lines for each variable in .env.example"],
+  api: [5, "a document that cannot be read is the client's fault"],
   workflow: [170, "executors.py: runs of a dead process move on, those of a live one never"],
   database: [20, "the refusal of another embedding model, and reindex"],
   observability: [13, "a backend that hangs holds nothing up, and the link to a trace"],
-  "app in all": [20, "the page's two routes, and what a run is about"],
+  "app in all": [
+    135,
+    "the page's two routes, what a run is about, and files of other formats, read in a process with limits",
+  ],
 };
 /** Data, not to be read. */
 const DATA = ["embedded/minilm-vocabulary.txt", "constraints.txt"];

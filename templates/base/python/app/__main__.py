@@ -1,10 +1,12 @@
 """The command line."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import wraps
@@ -13,11 +15,12 @@ from typing import Annotated, Any
 
 import typer
 import uvicorn
+from pydantic import ValidationError
 
 from app import database, embeddings, evaluation, workflows
 from app.access import LOOPBACK
 from app.agent import Question
-from app.ingestion import SUFFIXES, UnreadableError, Upload
+from app.ingestion import SIGNATURES, Upload, check
 from app.models import Answer, Run, UserError
 from app.settings import ROOT, settings
 
@@ -84,18 +87,24 @@ async def ask(question: str) -> None:
 @command
 async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
     """Take in documents: files, or folders with all that is in them."""
-    failed = False
+    terminal, slots = sys.stdout.isatty(), asyncio.Semaphore(4)
+    outcomes, lines = Counter[str](), list[str]()
     async with _stack():
-        for source, path in _files(paths):
-            try:
-                upload = Upload(source=source, content=path.read_bytes())
-                run = await workflows.wait(await workflows.start_ingestion(upload), 24 * 3600)
-                error = run.error if run else None
-            except UnreadableError as refusal:
-                error = str(refusal)
-            failed = failed or bool(error)
-            print(f"failed  {source}  {error}" if error else f"succeeded  {source}")
-    sys.exit(failed)
+        logging.getLogger("dbos").setLevel(logging.CRITICAL)  # what fails is said once, and not into the bar
+        work = [_take_in(source, path, slots) for source, path in _files(paths)]
+        with typer.progressbar(length=len(work), label="Taking in", show_pos=True, hidden=not terminal) as bar:
+            for next_done in asyncio.as_completed(work):
+                outcome, line = await next_done
+                outcomes[outcome] += 1
+                bar.update(1)
+                if not terminal:
+                    print(line, flush=True)
+                elif outcome in ("failed", "skipped"):
+                    lines.append(line)
+    if len(work) > 1:
+        lines.append(", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
+    print(*lines, sep="\n", end="\n" if lines else "")
+    sys.exit(outcomes["failed"] > 0)
 
 
 @command
@@ -177,15 +186,38 @@ def _show(run: Run | None) -> None:
         print(f"\nTrace: {run.trace_url}")
 
 
-def _files(paths: list[Path]) -> Iterator[tuple[str, Path]]:
-    """Files with their names: below a folder that was given, the path from there."""
-    for path in paths:
-        if path.is_dir():
-            for name in sorted(p.relative_to(path) for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
-                if not any(part.startswith(".") for part in name.parts):
-                    yield name.as_posix(), path / name
+def _files(paths: list[Path]) -> Iterator[tuple[str, Path | None]]:
+    """Names with files; below a folder, the path from there, and no file for a kind that is not supported."""
+    for given in paths:
+        if not given.is_dir():
+            yield given.name, given
+        for folder, folders, names in os.walk(given):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for path in (Path(folder, name) for name in sorted(names) if not name.startswith(".")):
+                source = os.fsencode(path.relative_to(given).as_posix()).decode(errors="replace")
+                yield source, path if path.is_file() and path.suffix.lower() in SIGNATURES else None
+
+
+async def _take_in(source: str, path: Path | None, slots: asyncio.Semaphore) -> tuple[str, str]:
+    """What became of a file, and a line that says so."""
+    if not path:
+        return "skipped", f"skipped    {source}"
+    outcome = "failed"
+    async with slots:
+        try:
+            with path.open("rb") as file:
+                content = file.read(settings.max_upload_bytes + 1)  # one more, which is too many
+            upload = Upload(source=source, content=content)
+            check(upload)
+            run = await workflows.wait(await workflows.start_ingestion(upload), 24 * 3600)
+        except (UserError, OSError, ValidationError) as error:
+            why = " ".join(str(error).split())
         else:
-            yield path.name, path
+            why = run.error or "" if run else "its run is gone"
+            if run and not why:
+                outcome = "succeeded" if any(step.name == "store" for step in run.steps) else "unchanged"
+    why = why.removeprefix("UnreadableError: ").removeprefix(f"{source}: ")
+    return outcome, f"{outcome:9}  {source}  {why}".rstrip()
 
 
 def _serve(host: str, reload: bool, patience: int) -> None:

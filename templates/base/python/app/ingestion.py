@@ -1,6 +1,7 @@
-"""From a file to passages that can be found: parse, split, embed, store."""
+"""From a file to passages that can be found: read, split, embed, store."""
 
 import asyncio
+import re
 from hashlib import sha256
 from pathlib import PurePath
 from typing import Annotated
@@ -8,13 +9,14 @@ from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import BaseModel, Field
 
-from app import database, embeddings
+from app import database, embeddings, formats
 from app.agent import RunStep
 from app.models import Chunk, Document, Text, UserError
 from app.settings import settings
 from app.splitting import split
 
-SUFFIXES = (".md", ".txt")
+SIGNATURES = {".md": b"", ".txt": b"", ".html": b"", ".htm": b"", ".pdf": rb"(?s).{0,1000}%PDF-", ".docx": b"PK\3\4"}
+"""What files begin with, by suffix: those that can be taken in."""
 BATCH = 64
 """Passages that are embedded in one step."""
 
@@ -33,6 +35,10 @@ class Upload(BaseModel):
     @property
     def digest(self) -> str:
         return sha256(self.content).hexdigest()
+
+    @property
+    def suffix(self) -> str:
+        return PurePath(self.source).suffix.lower()
 
 
 async def ingest(upload: Upload, run_step: RunStep) -> Document:
@@ -54,25 +60,38 @@ async def ingest(upload: Upload, run_step: RunStep) -> Document:
     return await run_step("store", database.save_document, document, chunks, vectors)
 
 
-async def _split(upload: Upload) -> list[Chunk]:
-    if chunks := await asyncio.to_thread(split, parse(upload)):
-        return chunks
-    raise UnreadableError(f"{upload.source}: no text below its headings")
-
-
-def parse(upload: Upload) -> str:
-    """The text of a Markdown or plain text file, with line ends as `\\n`. Raises `UnreadableError`."""
-    suffix = PurePath(upload.source).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UnreadableError(f"{upload.source}: {suffix or 'no suffix'} is not supported, only {', '.join(SUFFIXES)}")
-    if len(upload.content) > settings.max_upload_bytes:
-        raise UnreadableError(f"{upload.source}: larger than MAX_UPLOAD_BYTES, {settings.max_upload_bytes}")
+def check(upload: Upload) -> str:
+    """Its text, or nothing where it takes a converter. Raises `UnreadableError` for what shows at a glance."""
+    suffix, content = _suffix(upload), upload.content
+    for wrong, why in (
+        (suffix not in SIGNATURES, f"{suffix or 'no suffix'} is not supported, only {', '.join(SIGNATURES)}"),
+        (len(content) > settings.max_upload_bytes, f"larger than MAX_UPLOAD_BYTES, {settings.max_upload_bytes}"),
+        (not content.strip(), "no text in it"),
+        (not re.match(SIGNATURES.get(suffix, b""), content), f"not a {suffix} file, whatever its name says"),
+        (suffix not in (".pdf", ".docx") and b"\0" in content, "a binary file, not text in UTF-8"),
+    ):
+        if wrong:
+            raise UnreadableError(f"{upload.source}: {why}")
+    if suffix in (".pdf", ".docx"):
+        return ""
+    declared = re.search(rb"charset=[\"']?([\w-]+)", content[:1000]) if suffix in formats.KINDS else None
     try:
-        text = upload.content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise UnreadableError(f"{upload.source}: not UTF-8, the byte at {error.start} does not fit") from error
-    if "\0" in text:
-        raise UnreadableError(f"{upload.source}: a binary file, not text")
-    if not text.strip():
-        raise UnreadableError(f"{upload.source}: no text in it")
-    return text
+        text = content.decode(declared[1].decode() if declared else "utf-8-sig")
+    except (UnicodeDecodeError, LookupError) as error:
+        raise UnreadableError(f"{upload.source}: {error}; save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+async def _split(upload: Upload) -> list[Chunk]:
+    text, fault, suffix = check(upload), "", _suffix(upload)
+    if suffix in formats.KINDS:
+        limits = settings.conversion_seconds, settings.max_upload_bytes
+        text, fault = await formats.convert(suffix, text.encode() or upload.content, *limits)
+    if chunks := await asyncio.to_thread(split, text):
+        return chunks
+    scan = "; a scan needs text recognition (OCR) first" if suffix == ".pdf" else ""
+    raise UnreadableError(f"{upload.source}: {fault or f'no text found in it{scan}'}")
+
+
+def _suffix(upload: Upload) -> str:
+    return PurePath(upload.source).suffix.lower()

@@ -1,55 +1,35 @@
-"""Split a text into passages, and a passage into sentences: Markdown, reStructuredText, plain text.
-
-Every piece stands in the text word for word, so that it can be quoted.
-"""
+"""Split a text into passages: Markdown, reStructuredText, plain text. Each stands in the text word for word."""
 
 import re
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator
 
 from app.models import Chunk
 
 PASSAGE_SIZE = 1000
 """Characters of a passage at most. The built-in embedding model reads about that many."""
 
-FENCED = r"[ ]{0,3}(?P<fence>`{3,}+|~{3,}+).*\n(?:.*\n)*?(?:[ ]{0,3}(?P=fence)`*~*[ \t]*$|\Z)"
+FENCED = r"^[ ]{0,3}(?P<fence>`{3,}+|~{3,}+).*\n(?:.*\n)*?(?:[ ]{0,3}(?P=fence)`*~*[ \t]*$|\Z)"
 LANDMARK = re.compile(
-    rf"""^{FENCED}                                                             # in there, nothing is a heading
-    | ^(?P<signs>[#]{{1,6}}|={{2,6}})[ \t]+(?P<title>\S.*?)(?:[ \t]+[#=]+)?[ \t]*$
-    | (?:\A\n*|(?<=\n\n))(?P<over>(?P<sign>[=*#])(?P=sign){{2,}}\n[ ]*)?(?P<name>[^\s|>].*)\n
-      (?P<under>(?P<line>[-=~^"'`#*+.:])(?P=line){{2,}})[ \t]*$""",
+    rf"""{FENCED}                                                       # in there, nothing is a heading
+    | ^(?P<signs>\#{{1,6}})[ \t]+(?P<title>\S.*?)(?:[ \t]+\#+)?[ \t]*$
+    | (?:\A\n*|(?<=\n\n))(?P<over>[=*#]{{3,}}\n[ ]*)?
+      (?P<name>[^\s|>].*)\n(?P<under>(?P<line>[-=~^"*])(?P=line){{2,}})[ \t]*$""",
     re.MULTILINE | re.VERBOSE,
 )
-# Lines and whole fences, up to a blank line that does not follow a colon.
-BLOCK = re.compile(rf"(?:^{FENCED}\n?|^.*\S.*\n?|(?<=:\n)[ \t]*\n)+(?:[ \t]*\n)*", re.MULTILINE)
-LINES = re.compile(r"\s*(?:[-*+|>]|\d+[.)]|`{3}|~{3})")  # lists, tables, quotes, code
-SENTENCE_END = re.compile(
-    r"""(?: (?<=[.!?]) | (?<=[.!?]["')\]]) ) (?<!\be\.g\.) (?<!\bi\.e\.) (?<!\bcf\.) (?<!\bvs\.) (?<!\b[DM]r\.)
-        \s+ (?![a-z])
-    | \n[ \t]*\n\s*                          # the end of a paragraph
-    | \n (?=[ \t]*(?:[-*+]|\d+[.)])[ \t])    # the next item of a list""",
-    re.VERBOSE,
-)
+BLOCK = rf"(?m)(?:{FENCED}\n?|^.*\S.*\n?|(?<=:\n)[ \t]*\n)+(?:[ \t]*\n)*"  # with what follows a colon
+SENTENCE = r"(?s).+?(?:[.!?][\"')\]]?\s+(?=[^\sa-z])|\n(?=[ \t]*(?:[-*+]|\d+[.)])[ \t])|\Z)"
+LINE = r".*\n|.+"
+LISTED = re.compile(r"\s*(?:[-*+|>]|\d+[.)]|`{3}|~{3})")  # lists, tables, quotes, code
 
 
 def split(text: str, size: int = PASSAGE_SIZE) -> list[Chunk]:
-    """Passages in order, each below one heading.
-
-    They are cut between paragraphs, and inside one only where it is longer than `size`: prose between
-    sentences, code, tables and lists between lines.
-    """
+    """Passages in order, each below one heading; cut between paragraphs, and inside only those longer than `size`."""
     passages = [
         (heading, passage.strip("\n"))
         for heading, section in _sections(text)
-        for passage in _pack((piece for block in BLOCK.finditer(section) for piece in _cut(block[0], size)), size)
+        for passage in _pack(section, size, (BLOCK, SENTENCE, LINE, rf"(?s).{{1,{size}}}"))
     ]
     return [Chunk(position=position, heading=h, text=t) for position, (h, t) in enumerate(passages)]
-
-
-def sentences(text: str) -> list[str]:
-    """Sentences, ends of paragraphs and items of lists; joined, they are the text again."""
-    ends = [0, *(match.end() for match in SENTENCE_END.finditer(text)), len(text)]
-    return [text[start:end] for start, end in pairwise(ends) if start < end]
 
 
 def _sections(text: str) -> Iterator[tuple[str, str]]:
@@ -72,23 +52,21 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
     yield " > ".join(name for _, name in path), text[start:]
 
 
-def _cut(block: str, size: int) -> list[str]:
-    if len(block.rstrip()) <= size:
-        return [block]
-    lines = block.splitlines(keepends=True)
-    parts = lines if LINES.match(block) else sentences(block)
-    if len(parts) == 1:
-        parts = lines if len(lines) > 1 else [block[i : i + size] for i in range(0, len(block), size)]
-    return [piece for part in parts for piece in _cut(part, size)]
-
-
-def _pack(pieces: Iterable[str], size: int) -> Iterator[str]:
-    """Neighbours joined for as long as they fit."""
+def _pack(text: str, size: int, pieces: tuple[str, ...]) -> Iterator[str]:
+    """Neighbouring pieces of the first kind, joined for as long as they fit; a longer one in pieces of the next."""
     passage = ""
-    for piece in pieces:
+    for piece in _cut(text, size, pieces):
         if passage and len(passage) + len(piece.rstrip()) > size:
             yield passage
             passage = ""
         passage += piece
     if passage.strip():
         yield passage
+
+
+def _cut(text: str, size: int, kinds: tuple[str, ...]) -> Iterator[str]:
+    for piece in (match[0] for match in re.finditer(kinds[0], text)):
+        if len(piece.rstrip()) <= size:
+            yield piece
+        else:
+            yield from _cut(piece, size, kinds[2:] if kinds[1] == SENTENCE and LISTED.match(piece) else kinds[1:])

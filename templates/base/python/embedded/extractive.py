@@ -2,13 +2,13 @@
 
 import json
 import re
+from itertools import pairwise
+from math import hypot
+from operator import mul
 from typing import Any
-
-import numpy as np
 
 from app import embeddings
 from app.llm import Completion, Draft, Messages, OnText, Quote, Tools
-from app.splitting import sentences
 from embedded import minilm
 
 NOTICE = "(Sentences quoted from the documents, without a language model: LLM_MODEL sets one.)"
@@ -16,6 +16,13 @@ ENOUGH = 0.62  # what fits less does not answer; measured on documents and quest
 COMMON = """about all also and any are because but can could did does doing for from get give had happen happens has
     have how into its just mean more most must need not only other our out should some such than that the their them
     then there these they this use used using was were what when where which while who why will with would you your"""
+SENTENCE_END = re.compile(
+    r"""(?: (?<=[.!?]) | (?<=[.!?]["')\]]) ) (?<!\be\.g\.) (?<!\bi\.e\.) (?<!\bcf\.) (?<!\bvs\.) (?<!\b[DM]r\.)
+        \s+ (?![a-z])
+    | \n[ \t]*\n\s*                          # the end of a paragraph
+    | \n (?=[ \t]*(?:[-*+]|\d+[.)])[ \t])    # the next item of a list""",
+    re.VERBOSE,
+)
 
 
 class ExtractiveModel:
@@ -35,15 +42,16 @@ class ExtractiveModel:
 async def answer(question: str, passages: list[dict[str, Any]]) -> Draft:
     """Up to 500 characters from each of the best three passages, from the three sentences on that fit best."""
     split = [sentences(passage["text"]) for passage in passages]
-    target, *rest = np.array(await embeddings.embed_built_in([question, *(s for parts in split for s in parts)]))
+    target, *rest = await embeddings.embed_built_in([question, *(s for parts in split for s in parts)])
     vectors, wanted, found, best = iter(rest), _words(question), set[str](), []
     for passage, parts in zip(passages, split, strict=True):
-        meanings, fits = np.array([next(vectors) for _ in parts]), []
+        meanings, fits = [next(vectors) for _ in parts], []
+        likeness = [sum(map(mul, meaning, target)) for meaning in meanings]
         for start in range(max(1, len(parts) - 2)):
-            window, total = meanings[start : start + 3], meanings[start : start + 3].sum(axis=0)
+            window, alike = meanings[start : start + 3], likeness[start : start + 3]
             words = _words(" ".join([passage["source"], passage["heading"], *parts[start : start + 3]]))
-            similarity = (total @ target / np.linalg.norm(total) + (window @ target).max()) / 2
-            fits.append((float(similarity) + 0.3 * len(wanted.keys() & words) / max(1, len(wanted)), start))
+            similarity = (sum(alike) / hypot(*map(sum, zip(*window, strict=True))) + max(alike)) / 2
+            fits.append((similarity + 0.3 * len(wanted.keys() & words) / max(1, len(wanted)), start))
             found.update(words)
         (fit, start), end = max(fits), max(fits)[1] + 3
         while end < len(parts) and len("".join(parts[start : end + 1])) <= 500:
@@ -54,6 +62,12 @@ async def answer(question: str, passages: list[dict[str, Any]]) -> Draft:
     if unknown or not best or best[0][0] < ENOUGH:
         return Draft(answered=False, text=f"Nothing in the documents answers this. {NOTICE}", quotes=[])
     return Draft(answered=True, text="\n\n".join([*(q.quote for _, q in best), NOTICE]), quotes=[q for _, q in best])
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences, ends of paragraphs and items of lists; joined, they are the text again."""
+    ends = [0, *(match.end() for match in SENTENCE_END.finditer(text)), len(text)]
+    return [text[start:end] for start, end in pairwise(ends) if start < end]
 
 
 def _words(text: str) -> dict[str, str]:  # by their first letters, so that sort, sorts and sorting are one

@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 WORKER = ThreadPoolExecutor(1, "minilm")
 """Where to embed documents: one thread, so that a core stays free for questions."""
 
@@ -21,10 +19,10 @@ def embed(texts: Sequence[str]) -> list[list[float]]:
     tokenizer, session = _model()
     vectors = []
     for text in texts:  # alone: to pad them to one length costs more than a batch saves
-        tokens = np.array([tokenizer.encode(text).ids])
-        inputs = {"input_ids": tokens, "attention_mask": tokens * 0 + 1, "token_type_ids": tokens * 0}
-        mean = session.run(None, inputs)[0][0].mean(axis=0)
-        vectors.append((mean / np.linalg.norm(mean)).tolist())
+        tokens = tokenizer.encode(text)
+        inputs = {"input_ids": tokens.ids, "attention_mask": tokens.attention_mask, "token_type_ids": tokens.type_ids}
+        mean = session.run(None, {name: [ids] for name, ids in inputs.items()})[0][0].mean(axis=0)
+        vectors.append((mean / mean.dot(mean) ** 0.5).tolist())
     return vectors
 
 

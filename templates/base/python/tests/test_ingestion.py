@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.ingestion import UnreadableError, Upload, parse
+from app.ingestion import UnreadableError, Upload, check
 from app.splitting import split
 
 GUIDE = """\
@@ -30,11 +30,12 @@ def test_passages_end_between_sentences_below_their_headings_and_keep_code_whole
 @pytest.mark.parametrize(
     ("source", "content", "reason"),
     [
-        ("a.pdf", b"x", r"a\.pdf: \.pdf is not supported, only \.md, \.txt"),
-        ("a.md", b"caf\xe9", r"a\.md: not UTF-8, the byte at 3"),
+        ("a.png", b"x", r"a\.png: \.png is not supported, only \.md, .*\.docx"),
+        ("a.pdf", b"PNG", r"a\.pdf: not a \.pdf file, whatever its name says"),
+        ("a.md", b"caf\xe9", r"a\.md: .* byte 0xe9 in position 3.*; save it as UTF-8"),
         ("a.md", b" \n", r"a\.md: no text in it"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_reason(source: str, content: bytes, reason: str) -> None:
     with pytest.raises(UnreadableError, match=reason):
-        parse(Upload(source=source, content=content))
+        check(Upload(source=source, content=content))

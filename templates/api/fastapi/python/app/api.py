@@ -17,7 +17,7 @@ from pydantic import StringConstraints
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
-from app import database, ingestion, workflows
+from app import database, formats, ingestion, workflows
 from app.access import OPEN_PATHS, AccessMiddleware
 from app.agent import Question
 from app.ingestion import Upload
@@ -32,7 +32,8 @@ Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the
 DocumentId = Annotated[UUID, Path(alias="document", description="Its id")]
 Pair = Annotated[str, StringConstraints(pattern=r"^[^:\x00]+:[^\x00]*$", max_length=500)]
 Metadata = Annotated[Sequence[Pair], Query(examples=["team:support"])]
-BODY = {"required": True, "content": {kind: {"schema": {"type": "string"}} for kind in ("text/markdown", "text/plain")}}
+KINDS = ("text/markdown", "text/plain", *formats.KINDS.values())
+BODY = {"required": True, "content": {kind: {"schema": {"type": "string"}} for kind in KINDS}}
 POLICY = "default-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ async def put_document(
     """Take in a document, in place of an earlier one of that name."""
     pairs = dict(pair.split(":", 1) for pair in metadata)
     upload = Upload(source=source, content=await request.body(), metadata=pairs)
-    ingestion.parse(upload)
+    ingestion.check(upload)
     return await _finished(await workflows.start_ingestion(upload, key), wait, response)
 
 
@@ -192,6 +193,8 @@ async def fork_run(run_id: RunId, step: Annotated[int, Query(ge=1)]) -> Run:
 async def _finished(run_id: str, seconds: float, response: Response) -> Run:
     run = _found(await workflows.wait(run_id, seconds), "run", run_id)
     response.headers["Location"] = f"/runs/{run_id}"
+    if run.error and run.error.startswith("UnreadableError: "):
+        raise ingestion.UnreadableError(run.error.partition(": ")[2])
     if run.status == "failed":
         raise HTTPException(502, f"Run {run_id} failed: {run.error}")
     if run.finished_at:

@@ -77,7 +77,7 @@ async def test_documents_come_and_go() -> None:
         ("POST /ask", json.dumps({"question": "x" * 4001}), 422, r"body\.question: .* at most 4000"),
         ("POST /ask", '{"question"', 422, "JSON"),
         ("POST /ask", " " * 10_001, 413, "MAX_UPLOAD_BYTES, 10000"),
-        ("PUT /documents/a.pdf", "x", 422, r"a\.pdf: \.pdf is not supported"),
+        ("PUT /documents/a.pdf", "x", 422, r"a\.pdf: not a \.pdf file"),
         ("PUT /documents/a.md?metadata=x", "x", 422, r"query\.metadata\.0"),
         ("GET /runs/1/events", "", 404, "no run 1"),
     ],

@@ -1,4 +1,4 @@
-"""The stand-in for a language model. Delete this file together with it."""
+"""The stand-in for a language model."""
 
 import json
 from typing import Any

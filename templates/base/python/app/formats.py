@@ -1,0 +1,79 @@
+"""HTML, PDF and Word files as Markdown, by xberg.
+
+A file may be made to do harm. So it is read in a process of its own, which is this file run as a program, with limits
+on its time, its memory and what it may write. That imports nothing else of the application, to be quick.
+"""
+
+import asyncio
+import faulthandler
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+KINDS = {".html": "text/html", ".htm": "text/html", ".pdf": "application/pdf", ".docx": WORD}
+MEMORY = 1_000_000_000
+"""Bytes that reading a file may take, where the system can limit it: on Linux."""
+WORKERS = ThreadPoolExecutor(2, "formats")
+"""So many files are read at once."""
+FAULTS = {
+    "password": "it is encrypted; save it without a password",
+    "limit exceeded": "it unpacks to far more than its size, as a bomb does",
+    "memory allocation": "it takes too much memory to read; split it",
+    "Timeout (": "it takes longer than CONVERSION_SECONDS to read; split it, or raise that setting",
+    "too long": "its text is longer than MAX_UPLOAD_BYTES; split it, or raise that setting",
+    "": "it is damaged, or not what its suffix says; open it and save it anew",
+}
+"""What to say of a file, by words in what the process says of it; the first that fits."""
+
+
+async def convert(suffix: str, content: bytes, seconds: float, limit: int) -> tuple[str, str]:
+    """At most so many characters of Markdown, in so many seconds, or else what is wrong with the file."""
+    command = [sys.executable, "-I", __file__, KINDS[suffix], str(seconds), str(limit)]
+    started: list[subprocess.Popen[bytes]] = []
+
+    def read() -> tuple[str, str]:
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+            started.append(process)
+            text, error = (stream.decode(errors="replace") for stream in process.communicate(content))
+        fault = next(FAULTS[words] for words in FAULTS if words in error) if process.returncode else ""
+        return "" if fault else text.replace("\0", ""), fault
+
+    try:
+        return await asyncio.get_running_loop().run_in_executor(WORKERS, read)
+    finally:  # the run may have been cancelled
+        for process in started:
+            process.kill()
+
+
+def main(kind: str, seconds: str, limit: str) -> None:
+    faulthandler.dump_traceback_later(float(seconds), exit=True)
+    with suppress(ImportError, ValueError):  # Windows has no such limits, macOS not all
+        import resource
+
+        for which, most in (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, MEMORY):
+            resource.setrlimit(which, (most, most))
+    from xberg import ConversionOptions, ExtractInput, ExtractionConfig, extract
+
+    config = ExtractionConfig(
+        output_format="markdown",
+        escape_markdown=False,
+        html_options=ConversionOptions(extract_metadata=False, skip_images=True, exclude_selectors=["nav", "aside"]),
+        max_archive_depth=0,
+        disable_ocr=True,
+        use_cache=False,
+    )
+    result = asyncio.run(extract(ExtractInput(kind="bytes", bytes=sys.stdin.buffer.read(), mime_type=kind), config))
+    text = result.results[0].content
+    if len(text) > int(limit):
+        sys.exit("too long")
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.flush()
+    os._exit(0)  # threads of xberg may crash the usual way out
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
