@@ -37,7 +37,7 @@ BODY = {"required": True, "content": {kind: {"schema": {"type": "string"}} for k
 POLICY = "default-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 
 T = TypeVar("T")
-ERRORS = (UserError, RequestValidationError, StarletteHTTPException, Exception)
+ERRORS = (UserError, RequestValidationError, StarletteHTTPException, *database.UNAVAILABLE, Exception)
 
 PROBLEM = {"type": "object", "properties": {"status": {"type": "integer"}, "detail": {"type": "string"}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
