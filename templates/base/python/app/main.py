@@ -27,14 +27,16 @@ async def stack(concurrency: int | None, sample: bool = False) -> AsyncIterator[
 
 
 async def _load_sample() -> None:
+    runs: dict[str, str] = {}
     for path in sorted((ROOT / "data" / "sample").glob("*.*")):
         upload = Upload(source=f"sample/{path.name}", content=path.read_bytes())
         # The key keeps a sample that was deleted from coming back at the next start.
-        run_id = await workflows.start_ingestion(upload, key=f"{upload.source} {upload.digest}")
+        runs[upload.source] = await workflows.start_ingestion(upload, key=f"{upload.source} {upload.digest}")
+    for source, run_id in runs.items():
         await workflows.resume_run(run_id)  # where an earlier start failed
         run = await workflows.wait(run_id, 60)
         if run and run.error:
-            log.warning("%s was not taken in: %s", upload.source, run.error)
+            log.warning("%s was not taken in: %s", source, run.error)
 
 
 @asynccontextmanager
