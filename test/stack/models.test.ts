@@ -92,13 +92,7 @@ const TWICE = { attempts: 1, asked: 2 };
 const CASES: Record<string, Case> = {
   "all is well": { reply: well, ...TWICE },
   // What passes by itself.
-  "429 with Retry-After in seconds": { reply: wait({ "Retry-After": "2" }), ...RETRIED, gap: 2000 },
-  "429 with Retry-After in milliseconds": { reply: wait({ "Retry-After-Ms": "2000" }), ...RETRIED, gap: 2000 },
-  "429 with Retry-After as a date": {
-    reply: (call) => wait({ "Retry-After": new Date(Date.now() + 3000).toUTCString() })(call),
-    ...RETRIED,
-    gap: 2000,
-  },
+  "429 with Retry-After": { reply: wait({ "Retry-After": "2" }), ...RETRIED, gap: 2000 },
   "429 without Retry-After": { reply: wait({}), ...RETRIED },
   "500": { reply: once(refusal(500, "Oops.")), ...RETRIED },
   "no answer at all": { reply: once(silent), ...RETRIED },
@@ -186,11 +180,6 @@ const CASES: Record<string, Case> = {
     reply: once(calls(whole(["search_documents", { query: `invoices\0${" kept".repeat(200_000)}` }], { index: 0 }))),
     attempts: 1,
     asked: 2,
-  },
-  "an answer in a fence": {
-    reply: (call) =>
-      call.turn === 1 ? SEARCH : prose(`Here it is:\n\`\`\`json\n${JSON.stringify(answer(call), null, 1)}\n\`\`\``),
-    ...TWICE,
   },
   "an answer with words beside it": {
     reply: (call) =>

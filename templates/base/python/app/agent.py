@@ -5,11 +5,11 @@ and, after a crash, carries on behind the last step that was recorded.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import to_json
 
 from app import llm
 from app.models import Answer, Citation, Hit, Text
@@ -118,13 +118,14 @@ async def _call_tool(
         arguments = arguments_model.model_validate_json(written)
     except ValidationError as error:
         return f"These arguments do not fit {name}: {error}"
-    hits = await step(f"{name} {turn}", tool, arguments, filters) or []
-    numbered = [
-        {"passage": number, **hit.model_dump(include={"source", "position", "heading", "text"})}
-        for number, hit in enumerate(hits, start=len(passages) + 1)
-    ]
-    passages += hits
-    return json.dumps(numbered, ensure_ascii=False)
+    found = await step(f"{name} {turn}", tool, arguments, filters)
+    if isinstance(found, list) and all(isinstance(hit, Hit) for hit in found):
+        passages += found
+        found = [
+            {"passage": number, **hit.model_dump(include={"source", "position", "heading", "text"})}
+            for number, hit in enumerate(found, start=len(passages) - len(found) + 1)
+        ]
+    return to_json(found, fallback=str).decode()
 
 
 def _finish(result: Answer, draft: llm.Draft, passages: list[Hit]) -> Answer:

@@ -1,11 +1,9 @@
 """Completions: one call to a language model, with tools, streamed, and what it cost."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from email.utils import parsedate_to_datetime
 from functools import cache
 from json import JSONDecodeError
 from typing import Annotated, Any, Protocol, TypeVar
@@ -150,12 +148,8 @@ def explain(model_setting: str) -> Iterator[None]:
 
 
 def _wait_seconds(headers: Mapping[str, str]) -> float:
-    with suppress(KeyError, ValueError):
-        return float(headers["retry-after-ms"]) / 1000
-    with suppress(KeyError, ValueError):
-        return float(headers["retry-after"])
-    with suppress(KeyError, ValueError):
-        return parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time()
+    with suppress(ValueError):  # a date; models' servers send seconds
+        return float(headers.get("retry-after", 0))
     return 0.0
 
 
@@ -196,8 +190,11 @@ class OpenAIModel:
                     shown = text
         if not finished:
             raise ModelError(f"{self.name} sent no whole answer. Is LLM_BASE_URL right?", wait=0)
-        written = [answer["function"]["arguments"] for answer in answers] or [completion.text]
-        completion.draft, completion.text = _read_draft(written[0]), completion.text or written[0]
+        if answers:
+            written = answers[0]["function"]["arguments"]
+            completion.text = completion.text or written
+            with suppress(ValidationError):
+                completion.draft = Draft.model_validate_json(written)
         if completion.draft and completion.draft.text != shown:
             await on_text(completion.draft.text[len(shown) :])
         return completion
@@ -231,10 +228,3 @@ def _text_so_far(answers: list[ToolCall]) -> str:
         answer = from_json(answers[0]["function"]["arguments"], allow_partial="trailing-strings")
         return str(answer.get("text") or "")
     return ""
-
-
-def _read_draft(written: str) -> Draft | None:
-    """Some models write it as text, in a fence or between words."""
-    with suppress(ValidationError):
-        return Draft.model_validate_json(written[written.find("{") : written.rfind("}") + 1])
-    return None

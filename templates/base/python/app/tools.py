@@ -1,43 +1,54 @@
-"""What the model can call. A tool is a model of its arguments and a function that reads."""
+"""What the model can call: functions that read. The model knows each by its name, its docstring and its arguments."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from inspect import getdoc
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from openai import pydantic_function_tool
+from openai.types.chat import ChatCompletionFunctionToolParam
 from pydantic import AfterValidator, BaseModel
 
 from app import database, embeddings
 from app.models import Hit
 
+Tool = Callable[[Any, dict[str, str]], Awaitable[object]]
+F = TypeVar("F", bound=Tool)
+
 # A model may write anything; databases take no NUL, and a query of a page finds nothing.
 Words = Annotated[str, AfterValidator(lambda text: text.replace("\0", "")[:2_000])]
 
+TOOLS: dict[str, tuple[type[BaseModel], Tool]] = {}
+DESCRIPTIONS: list[ChatCompletionFunctionToolParam] = []
+
+
+def tool(function: F) -> F:
+    """Let the model call a function. It gets the arguments, and the filters that the question came with.
+
+    What it gives is recorded, and shown to the model as JSON; a list of `Hit` as passages that it can quote.
+    """
+    name, arguments = function.__name__, next(iter(get_type_hints(function).values()))
+    TOOLS[name] = (arguments, function)
+    DESCRIPTIONS.append(pydantic_function_tool(arguments, name=name, description=getdoc(function)))
+    return function
+
 
 class SearchDocuments(BaseModel):
-    """Find the passages that fit a query best."""
-
     query: Words
 
 
-class ReadDocument(BaseModel):
-    """Read the passages of one document, from a position on."""
-
-    source: Words
-    position: int
-
-
+@tool
 async def search_documents(arguments: SearchDocuments, filters: dict[str, str]) -> list[Hit]:
+    """Find the passages that fit a query best."""
     vector = await embeddings.embed_query(arguments.query)
     return await database.search(arguments.query, vector, filters)
 
 
+class ReadDocument(BaseModel):
+    source: Words
+    position: int
+
+
+@tool
 async def read_document(arguments: ReadDocument, filters: dict[str, str]) -> list[Hit]:
+    """Read the passages of one document, from a position on."""
     return await database.read_passages(arguments.source, arguments.position, filters)
-
-
-TOOLS: dict[str, tuple[type[BaseModel], Callable[[Any, dict[str, str]], Awaitable[list[Hit]]]]] = {
-    "search_documents": (SearchDocuments, search_documents),
-    "read_document": (ReadDocument, read_document),
-}
-
-DESCRIPTIONS = [pydantic_function_tool(model, name=name) for name, (model, _) in TOOLS.items()]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import date
 from itertools import cycle
 from typing import Any
 from unittest.mock import AsyncMock, patch
@@ -82,6 +83,13 @@ async def test_earlier_messages_and_filters_are_passed_on() -> None:
     assert stage.shown[0][1:] == ["Refunds?", "Yes.", "When?"]
     assert stage.looked_up == [(SearchDocuments(query="refunds"), {"team": "support"})]
     assert answer.refused
+
+
+async def test_what_a_tool_returns_is_shown_as_json() -> None:
+    stage = Stage(SEARCH, reply("In May."))
+    with patch.object(stage, "look_up", AsyncMock(return_value={"due": date(2026, 5, 31)})):
+        await stage.play(WHEN)
+    assert stage.shown[1][-1] == '{"due":"2026-05-31"}'
 
 
 async def test_what_is_wrong_with_a_call_is_told_to_the_model_and_the_loop_goes_on() -> None:

@@ -33,10 +33,7 @@ async def test_calls_and_answers_arrive_in_pieces_and_are_put_together_and_price
     assert completion.cost_usd == pytest.approx(0.00021)
 
 
-async def test_an_answer_that_is_written_as_text_counts_and_prose_does_not(model: FakeOpenAI) -> None:
-    written = Draft(answered=False, text="No.", quotes=[])
-    model.reply = lambda _: prose(f"```json\n{written.model_dump_json()}\n```")
-    assert (await complete(AsyncMock())).draft == written
+async def test_prose_and_half_an_answer_are_no_answer(model: FakeOpenAI) -> None:
     for reply, text in [(prose("Five days."), "Five days."), (tool_call("answer", text="Five"), '{"text": "Five"}')]:
         model.reply = lambda _, reply=reply: reply  # type: ignore[misc]
         completion = await complete(AsyncMock())
