@@ -78,7 +78,7 @@ async def lifespan() -> AsyncIterator[None]:
     global _pool
     await asyncio.to_thread(migrate)
     # Enough for the nearest of 100,000 passages; with a filter, on through the index until enough of them match.
-    options = {"options": "-c hnsw.ef_search=200 -c hnsw.iterative_scan=strict_order"}
+    options = {"options": "-c hnsw.ef_search=400 -c hnsw.iterative_scan=strict_order"}
     size: dict[str, Any] = {"min_size": 1, "max_size": 10}
     async with AsyncConnectionPool(url(), kwargs=options, open=False, check=_check, timeout=PATIENCE, **size) as _pool:
         yield
