@@ -9,14 +9,13 @@ import faulthandler
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 KINDS = {".html": "text/html", ".htm": "text/html", ".pdf": "application/pdf", ".docx": WORD}
 MEMORY = 1_000_000_000
 """Bytes that reading a file may take, where the system can limit it: on Linux."""
-WORKERS = ThreadPoolExecutor(2, "formats")
+AT_ONCE = asyncio.Semaphore(2)
 """So many files are read at once."""
 FAULTS = {
     "password": "it is encrypted; save it without a password",
@@ -29,24 +28,21 @@ FAULTS = {
 """What to say of a file, by words in what the process says of it; the first that fits."""
 
 
-async def convert(suffix: str, content: bytes, seconds: float, limit: int) -> tuple[str, str]:
-    """At most so many characters of Markdown, in so many seconds, or else what is wrong with the file."""
+async def convert(suffix: str, content: bytes, seconds: float, limit: int) -> str:
+    """Its Markdown: at most so many characters, in so many seconds. Raises ValueError that says what is wrong."""
     command = [sys.executable, "-I", __file__, KINDS[suffix], str(seconds), str(limit)]
-    started: list[subprocess.Popen[bytes]] = []
-
-    def read() -> tuple[str, str]:
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
-            started.append(process)
-            text, error = (stream.decode(errors="replace") for stream in process.communicate(content))
-        fault = next(FAULTS[words] for words in FAULTS if words in error) if process.returncode else ""
-        return "" if fault else text.replace("\0", ""), fault
-
-    try:
-        return await asyncio.get_running_loop().run_in_executor(WORKERS, read)
-    finally:  # the run may have been cancelled
-        for process in started:
+    pipe = subprocess.PIPE
+    async with AT_ONCE:
+        # On Windows, this event loop runs no processes of its own.
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)  # noqa: ASYNC220
+        try:
+            text, errors = await asyncio.to_thread(process.communicate, content)
+        finally:  # the run may have been cancelled
             process.kill()
+    if process.returncode:
+        said = errors.decode(errors="replace")
+        raise ValueError(next(fault for words, fault in FAULTS.items() if words in said))
+    return text.decode().replace("\0", "")
 
 
 def main(kind: str, seconds: str, limit: str) -> None:

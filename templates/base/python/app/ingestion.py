@@ -15,8 +15,8 @@ from app.models import Chunk, Document, Text, UserError
 from app.settings import settings
 from app.splitting import split
 
-SIGNATURES = {".md": b"", ".txt": b"", ".html": b"", ".htm": b"", ".pdf": rb"(?s).{0,1000}%PDF-", ".docx": b"PK\3\4"}
-"""What files begin with, by suffix: those that can be taken in."""
+SIGNATURES = {".md": b"", ".txt": b"", ".html": b"", ".htm": b"", ".pdf": b"%PDF-", ".docx": b"PK\3\4"}
+"""What stands near the beginning of a file, by its suffix: of those that can be taken in."""
 BATCH = 64
 """Passages that are embedded in one step."""
 
@@ -62,18 +62,21 @@ async def ingest(upload: Upload, run_step: RunStep) -> Document:
 
 def check(upload: Upload) -> str:
     """Its text, or nothing where it takes a converter. Raises `UnreadableError` for what shows at a glance."""
-    suffix, content = _suffix(upload), upload.content
-    for wrong, why in (
-        (suffix not in SIGNATURES, f"{suffix or 'no suffix'} is not supported, only {', '.join(SIGNATURES)}"),
-        (len(content) > settings.max_upload_bytes, f"larger than MAX_UPLOAD_BYTES, {settings.max_upload_bytes}"),
-        (not content.strip(), "no text in it"),
-        (not re.match(SIGNATURES.get(suffix, b""), content), f"not a {suffix} file, whatever its name says"),
-        (suffix not in (".pdf", ".docx") and b"\0" in content, "a binary file, not text in UTF-8"),
-    ):
-        if wrong:
-            raise UnreadableError(f"{upload.source}: {why}")
-    if suffix in (".pdf", ".docx"):
+    suffix, content, fault = upload.suffix, upload.content, ""
+    if suffix not in SIGNATURES:
+        fault = f"{suffix or 'no suffix'} is not supported, only {', '.join(SIGNATURES)}"
+    elif len(content) > settings.max_upload_bytes:
+        fault = f"larger than MAX_UPLOAD_BYTES, {settings.max_upload_bytes}"
+    elif not content.strip():
+        fault = "no text in it"
+    elif SIGNATURES[suffix] not in content[:1000]:
+        fault = f"not a {suffix} file, whatever its name says"
+    elif suffix in (".pdf", ".docx"):
         return ""
+    elif b"\0" in content:
+        fault = "a binary file, not text in UTF-8"
+    if fault:
+        raise UnreadableError(f"{upload.source}: {fault}")
     declared = re.search(rb"charset=[\"']?([\w-]+)", content[:1000]) if suffix in formats.KINDS else None
     try:
         text = content.decode(declared[1].decode() if declared else "utf-8-sig")
@@ -83,15 +86,14 @@ def check(upload: Upload) -> str:
 
 
 async def _split(upload: Upload) -> list[Chunk]:
-    text, fault, suffix = check(upload), "", _suffix(upload)
-    if suffix in formats.KINDS:
+    text = check(upload)
+    if upload.suffix in formats.KINDS:
         limits = settings.conversion_seconds, settings.max_upload_bytes
-        text, fault = await formats.convert(suffix, text.encode() or upload.content, *limits)
+        try:
+            text = await formats.convert(upload.suffix, text.encode() or upload.content, *limits)
+        except ValueError as error:
+            raise UnreadableError(f"{upload.source}: {error}") from None
     if chunks := await asyncio.to_thread(split, text):
         return chunks
-    scan = "; a scan needs text recognition (OCR) first" if suffix == ".pdf" else ""
-    raise UnreadableError(f"{upload.source}: {fault or f'no text found in it{scan}'}")
-
-
-def _suffix(upload: Upload) -> str:
-    return PurePath(upload.source).suffix.lower()
+    scan = "; a scan needs text recognition (OCR) first" if upload.suffix == ".pdf" else ""
+    raise UnreadableError(f"{upload.source}: no text found in it{scan}")
