@@ -148,6 +148,12 @@ const CASES: Record<string, Case> = {
     asked: 2,
     error: /scripted calls no tools; LLM_MODEL has to\. It says: Ten years, as I recall\.$/,
   },
+  "prose until the run is resumed": {
+    reply: (call) => (call.attempt > 2 ? well(call) : prose("Ten years.")),
+    attempts: 1,
+    asked: 2,
+    error: /scripted calls no tools/,
+  },
   "a refusal": {
     reply: always(stream(...deltas({ refusal: "I can't help" }, { refusal: " with that." }), end())),
     attempts: 1,
@@ -334,6 +340,14 @@ test.each(Object.entries(CASES))("%s", async (question, { attempts, asked, error
   }
   if (told) expect(requests[1]?.messages.at(-1)?.content).toMatch(told);
   if (gap) expect((requests[1]?.at ?? 0) - (requests[0]?.at ?? 0)).toBeGreaterThanOrEqual(gap);
+});
+
+test("a run that failed behind its last step is resumed with that step", async () => {
+  const { id } = (await runs.get("prose until the run is resumed")) as Run;
+  await service.call("POST", `/runs/${id}/resume`);
+  const run = await service.run(id, 60);
+  expectAnswered(run);
+  expect(run.steps.slice(0, 2)).toMatchObject([{ attempts: 1 }, { attempts: 2 }]);
 });
 
 /** The text that those who follow a run see grow, since the last step began. */

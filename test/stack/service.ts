@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
@@ -107,6 +108,16 @@ export class Service {
   async isReady(): Promise<boolean> {
     const response = await fetch(`${this.url}/readyz`, { signal: AbortSignal.timeout(2000) }).catch(() => undefined);
     return response?.ok === true;
+  }
+
+  /** Whether it takes new connections; one that is open may be served to the end of all. */
+  async isListening(): Promise<boolean> {
+    const socket = connect(Number(new URL(this.url).port), "127.0.0.1");
+    const listening = await new Promise<boolean>((resolve) => {
+      socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    });
+    socket.destroy();
+    return listening;
   }
 
   async request(method: string, path: string, body?: string | object, headers: Record<string, string> = {}) {

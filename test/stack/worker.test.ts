@@ -95,7 +95,7 @@ test("SIGTERM: a worker ends what it has begun, and a service the requests that 
   const answer = own.ask(question);
   await until("the first turn", 20, async () => model.counts(question).length === 1);
   own.signal("SIGTERM");
-  await until("no new request", 20, async () => !(await own.isReady()));
+  await until("no new request", 20, async () => !(await own.isListening()));
   model.release();
   expect((await answer).status).toBe("succeeded");
   expect(await own.ended).toBe(143); // uvicorn passes the signal on when it is done
@@ -134,11 +134,16 @@ test("fork repeats a run from a step on, by the API and on the command line", as
   expect(run.steps.map(({ name }) => name)).toEqual(steps.map(({ name }) => name));
   expect(model.counts(question)).toEqual([1, 1, 2]);
 
-  const here = { project, data: folder, env: { ...model.env, ...at() } };
+  // Nobody but the command has its settings.
+  const here = { project, data: folder, env: { ...model.env, ...at(), LLM_MODEL: "another" } };
   const second = steps.find(({ name }) => name === "llm 2")?.number ?? 0;
   const typed = await command(here, "fork", id, "--from", String(second));
   expect(typed, typed.stderr).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(result.text) });
   expect(model.counts(question)).toEqual([1, 2, 3]);
+  expect(model.asked(question).map(({ body }) => body.model)).toEqual([
+    ...Array(4).fill("scripted"),
+    ...Array(2).fill("another"),
+  ]);
 
   const missing = await service.request("POST", `/runs/${id}/fork?step=99`);
   expect([missing.status, await missing.text()]).toEqual([422, expect.stringContaining("no step 99")]);

@@ -36,7 +36,7 @@ const SLOTS: Record<string, number> = { workflow: 190, database: 230, api: 230, 
 const MORE: Record<string, [lines: number, why: string]> = {
   models: [5, "the class of errors that a user can mend"],
   settings: [14, "a wrong one is told in a line"],
-  ingestion: [110, "a splitter that knows headings, and formats.py: a hostile file is read in a process with limits"],
+  ingestion: [106, "a splitter that knows headings, and formats.py: a hostile file is read in a process with limits"],
   "extractive answerer": [15, "it knows where sentences end"],
   evaluation: [65, "rules and a model as judges, limits, a table beside the JSON"],
   llm: [
@@ -47,7 +47,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   "command line": [85, "folders with a progress bar and each file's outcome, and eval"],
   "config, CI, Docker": [50, "three lines for each variable in .env.example"],
   api: [5, "a document that cannot be read is the client's fault"],
-  workflow: [170, "executors.py: runs of a dead process move on, those of a live one never"],
+  workflow: [167, "executors.py: runs of a dead process move on, those of a live one never"],
   database: [20, "the refusal of another embedding model, and reindex"],
   observability: [13, "a backend that hangs holds nothing up, and the link to a trace"],
   "app in all": [

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import psycopg
-from dbos import DBOS, DBOSConfig, WorkflowStatus
+from dbos import DBOS, WorkflowStatus
 from sqlalchemy.exc import DBAPIError
 
 from app import database
@@ -28,38 +28,40 @@ CHECK_SECONDS = 5
 KEEPALIVES = "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 
 QUEUE = "runs"
-queue: str | None = None
-"""Where this process puts the runs that it starts. None: it works on them itself, as a command does."""
+COMMANDS = "commands"
+queue = COMMANDS
+"""Where this process puts runs. Those of a command stay with commands: a server may have other settings."""
 
 log = logging.getLogger("app")
 
 
 @asynccontextmanager
 async def launch(concurrency: int | None) -> AsyncIterator[None]:
-    """DBOS, for as long as the block runs. It works on so many runs of all processes at once or, with None, just on
-    those that this process starts."""
+    """DBOS, for as long as the block runs. It works on so many runs of all processes at once or, with None, as a
+    command, just on those that this process starts."""
     global queue
+    queue = COMMANDS if concurrency is None else QUEUE
+    executor_id = str(uuid4())
     async with await psycopg.AsyncConnection.connect(database.url(), autocommit=True, options=KEEPALIVES) as locks:
-        executor_id = str(uuid4())
         await _lock(locks, executor_id)
-        config: DBOSConfig = {
-            "name": "app",
-            "system_database_url": database.url(),
-            "application_version": APPLICATION_VERSION,
-            "executor_id": executor_id,
-            "log_level": "WARNING",
-            "enable_otlp": True,
-            "otel_attribute_format": "semconv",
-        }
-        DBOS(config=config)
-        DBOS.listen_queues([QUEUE] if concurrency else [])
+        DBOS(
+            config={
+                "name": "app",
+                "system_database_url": database.url(),
+                "application_version": APPLICATION_VERSION,
+                "executor_id": executor_id,
+                "log_level": "WARNING",
+                "enable_otlp": True,
+                "otel_attribute_format": "semconv",
+            }
+        )
+        DBOS.listen_queues([] if concurrency == 0 else [queue])
         try:
             DBOS.launch()
         except DBAPIError as error:  # it makes a schema of its own
             raise UserError(f"DBOS cannot use the database: {str(error.orig).splitlines()[0]}") from error
-        if concurrency:
-            await DBOS.register_queue_async(QUEUE, worker_concurrency=concurrency, polling_interval_sec=0.1)
-        queue = None if concurrency is None else QUEUE
+        if concurrency != 0:
+            await DBOS.register_queue_async(queue, worker_concurrency=concurrency, polling_interval_sec=0.1)
         adoption = asyncio.create_task(_adopt_orphans(executor_id))
         try:
             yield
@@ -72,13 +74,13 @@ async def launch(concurrency: int | None) -> AsyncIterator[None]:
 async def _adopt_orphans(own_id: str) -> None:
     """Put the runs of dead processes into the queue: at once when this one starts, then again and again."""
     suspects: set[str] | None = None
-    while queue:
+    while queue == QUEUE:
         try:
             async with await psycopg.AsyncConnection.connect(database.url(), autocommit=True) as locks:
                 while True:
                     suspects = await _adopt(locks, own_id, suspects)
                     await asyncio.sleep(CHECK_SECONDS)
-        except psycopg.Error as error:
+        except Exception as error:
             log.warning("Looking for orphaned runs failed, and is tried again: %s", error)
             await asyncio.sleep(CHECK_SECONDS)
 
@@ -92,15 +94,17 @@ async def _adopt(locks: psycopg.AsyncConnection, own_id: str, suspects: set[str]
         free.add(executor_id)
         if suspects is None or executor_id in suspects:
             # Asked again under the lock: another process may have taken them over meanwhile.
-            orphans = [run.workflow_id for run in await _running() if run.executor_id == executor_id]
+            orphans = [run.workflow_id for run in await _running(executor_id)]
             log.warning("Taking over %d runs of a process that is gone.", len(orphans))
             await DBOS.resume_workflows_async(orphans, queue_name=QUEUE)
         await locks.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [executor_id])
     return free
 
 
-async def _running() -> list[WorkflowStatus]:
-    return await DBOS.list_workflows_async(status="PENDING", load_input=False, load_output=False)
+async def _running(executor_id: str | None = None) -> list[WorkflowStatus]:
+    return await DBOS.list_workflows_async(
+        status="PENDING", executor_id=executor_id, load_input=False, load_output=False
+    )
 
 
 async def _lock(locks: psycopg.AsyncConnection, executor_id: str) -> bool:

@@ -26,7 +26,6 @@ from app.settings import settings
 T = TypeVar("T")
 
 STATUS: dict[str, Status] = {
-    "DELAYED": "queued",
     "ENQUEUED": "queued",
     "PENDING": "running",
     "SUCCESS": "succeeded",
@@ -42,18 +41,16 @@ class StepError(Exception):
     """Why a step failed, in words: not every error can be recorded as it is."""
 
 
-class PassingStepError(StepError):
-    """One that may pass by itself."""
-
-
 @asynccontextmanager
 async def lifespan(concurrency: int | None) -> AsyncIterator[None]:
     """Work on so many runs of all processes at once or, with None, just on those that this process starts."""
     logging.getLogger("dbos").addFilter(_brief)
     async with executors.launch(concurrency):
         cleaning = asyncio.create_task(_delete_old_runs())
-        yield
-        cleaning.cancel()
+        try:
+            yield
+        finally:
+            cleaning.cancel()
 
 
 async def start_question(question: Question, key: str | None = None) -> str:
@@ -101,11 +98,11 @@ async def cancel_run(run_id: str) -> None:
 
 
 async def resume_run(run_id: str) -> None:
-    """Carry on a cancelled or failed run behind the last step that succeeded; leave any other as it is."""
+    """Carry on a cancelled run behind its last recorded step, a failed one with the step that failed; no other."""
     run = await get_run(run_id)
-    failed = [step.number for step in run.steps if step.error] if run else []
-    if run and run.status == "failed" and failed:  # its error is recorded, so DBOS has to forget it first
-        await DBOS.rewind_workflow_async(run_id, start_step=failed[-1], queue_name=executors.queue)
+    if run and run.status == "failed" and run.steps:  # its error is recorded, so DBOS has to forget it first
+        failed = next((step for step in run.steps if step.error), run.steps[-1])
+        await DBOS.rewind_workflow_async(run_id, start_step=failed.number, queue_name=executors.queue)
     elif run and run.status in ("failed", "cancelled"):
         await DBOS.resume_workflow_async(run_id, queue_name=executors.queue)
 
@@ -146,8 +143,10 @@ async def _ingestion(upload: Upload) -> Document:
 
 async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Run a step of the workflow; up to five attempts where the error may pass by itself."""
+    passes = False
 
     async def attempt() -> T:
+        nonlocal passes
         begun = {"number": DBOS.step_id, "name": name, "started_at": datetime.now(UTC).isoformat()}
         await DBOS.write_stream_async("events", {"type": "step", "data": begun})
         llm.idempotency_key.set(f"{DBOS.workflow_id}:{DBOS.step_id}")
@@ -157,10 +156,8 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
             wait = error.wait if isinstance(error, llm.ModelError) else None
             passes = wait is not None or database.is_retryable(error)
             await asyncio.sleep(wait or 0)
-            kind = PassingStepError if passes else StepError
-            raise kind(f"{type(error).__name__}: {error}") from (
-                None if passes or isinstance(error, UserError) else error
-            )
+            cause = None if passes or isinstance(error, UserError) else error
+            raise StepError(f"{type(error).__name__}: {error}") from cause
 
     options: StepOptions = {
         "name": name,
@@ -168,7 +165,7 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
         "max_attempts": 5,
         "interval_seconds": random.uniform(0.5, 1.5),  # jitter
         "backoff_rate": 2,
-        "should_retry": lambda error: isinstance(error, PassingStepError),
+        "should_retry": lambda _: passes,
         "preemptible": True,  # by `cancel_run`
     }
     try:
@@ -187,15 +184,15 @@ async def _start(workflow: Callable[..., Any], argument: BaseModel, subject: str
         return run_id
     attributes = SetWorkflowAttributes({"subject": subject})
     with observability.span(f"start {kind}", run_id=run_id), SetWorkflowID(run_id), attributes, PropagateOtelContext():
-        if executors.queue:
-            await DBOS.enqueue_workflow_async(executors.queue, workflow, argument)
+        if executors.queue == executors.QUEUE:
+            await DBOS.enqueue_workflow_async(executors.QUEUE, workflow, argument)
         else:
             await DBOS.start_workflow_async(workflow, argument)
     return run_id
 
 
 async def _delete_old_runs() -> None:
-    while executors.queue and settings.run_retention_days:
+    while executors.queue == executors.QUEUE and settings.run_retention_days:
         try:
             await delete_runs(settings.run_retention_days)
         except Exception as error:  # the next time will do
