@@ -10,19 +10,23 @@ from typing import Any
 import httpx2
 import pytest
 
-from app import api, main
+from app import api, main, workflows
 from app.access import OPEN_PATHS
+from app.ingestion import Upload
 from app.settings import settings
 from tests.fake_openai import FakeOpenAI, Reply, search_and_quote
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("model")]
 
+BILLING = "# Billing\n\n## Invoices\n\nInvoices are kept for ten\nyears, as the law demands.\n"
 KEPT = {"question": "How long are invoices kept?"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 async def stack(database_server: None) -> AsyncIterator[None]:
-    async with main.stack(8, sample=True):
+    async with main.stack(8):
+        upload = Upload(source="billing.md", content=BILLING.encode())
+        await workflows.wait(await workflows.start_ingestion(upload), 60)
         yield
 
 
@@ -41,7 +45,7 @@ async def test_an_answer_cites_what_it_rests_on_and_a_key_starts_one_run() -> No
     key = {"Idempotency-Key": "first"}
     response = await call("POST /ask", json=KEPT, headers=key)
     citation = (run := response.json())["result"]["citations"][0]
-    assert (response.status_code, run["status"], citation["source"]) == (200, "succeeded", "sample/billing.md")
+    assert (response.status_code, run["status"], citation["source"]) == (200, "succeeded", "billing.md")
     assert "kept for ten\nyears" in citation["quote"]
     assert (await call("POST /ask", json=KEPT, headers=key)).json() == run
     assert (await call(f"GET {response.headers['Location']}")).json() == run
