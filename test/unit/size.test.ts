@@ -37,13 +37,10 @@ const MORE: Record<string, [lines: number, why: string]> = {
   models: [5, "the class of errors that a user can mend"],
   settings: [14, "a wrong one is told in a line"],
   ingestion: [106, "a splitter that knows headings, and formats.py: a hostile file is read in a process with limits"],
-  "extractive answerer": [15, "it knows where sentences end"],
+  "extractive answerer": [12, "it knows where sentences end"],
   evaluation: [65, "rules and a model as judges, limits, a table beside the JSON"],
-  llm: [
-    85,
-    "servers that differ in what they stream, errors that say what to set, waits as told, prices, a form to fill in",
-  ],
-  agent: [27, "a limit on time that holds over attempts and waits; a reminder for models that write prose"],
+  llm: [53, "servers that differ in what they stream, errors that say what to set, prices, a form to fill in"],
+  agent: [20, "a limit on time that holds over attempts and waits; a reminder for models that write prose"],
   "command line": [85, "folders with a progress bar and each file's outcome, and eval"],
   "config, CI, Docker": [50, "three lines for each variable in .env.example"],
   api: [5, "a document that cannot be read is the client's fault"],
@@ -51,7 +48,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   database: [20, "the refusal of another embedding model, and reindex"],
   observability: [13, "a backend that hangs holds nothing up, and the link to a trace"],
   "app in all": [
-    135,
+    111,
     "the page's two routes, what a run is about, and files of other formats, read in a process with limits",
   ],
 };

@@ -49,15 +49,11 @@ async def answer(question: Question, run_step: RunStep, on_text: llm.OnText) -> 
     messages += [message.model_dump() for message in question.messages]
     messages.append({"role": "user", "content": question.question})
     passages: list[Hit] = []  # all that the model has seen; it cites them by number, from 1
-    result, seconds = Answer(text="", model=""), 0.0
+    result = Answer(text="", model="")
+    deadline = asyncio.get_running_loop().time() + settings.agent_max_seconds
 
     async def step(name: str, function: Callable[..., Awaitable[T]], *args: Any) -> T | None:
-        nonlocal seconds
-        if (left := settings.agent_max_seconds - seconds) <= 0:
-            return None
-        value, spent = await run_step(name, _within(left, function), *args)
-        seconds += spent
-        return value
+        return await run_step(name, _within(deadline, function), *args)
 
     for turn in range(1, settings.agent_max_steps + 1):
         completion = await step(f"llm {turn}", llm.complete, messages, DESCRIPTIONS, on_text)
@@ -85,23 +81,21 @@ async def answer(question: Question, run_step: RunStep, on_text: llm.OnText) -> 
     return _stop(result, "steps")
 
 
-def _within(seconds: float, function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[tuple[T | None, float]]]:
-    """The function with a limit on its time, over all attempts: it gives None when that is up, and the time it took."""
-    clock = asyncio.get_running_loop().time
-    began, failure = clock(), ""
+def _within(deadline: float, function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T | None]]:
+    """The function with an end: it gives None where the deadline, by the loop's clock, comes first."""
 
-    async def attempt(*args: Any) -> tuple[T | None, float]:
-        nonlocal failure
+    async def attempt(*args: Any) -> T | None:
         try:
-            async with asyncio.timeout_at(began + seconds) as limit:
-                return await function(*args), clock() - began
-        except Exception as error:
-            failure = failure if limit.expired() else str(error)
-            if not limit.expired() and clock() + (getattr(error, "wait", None) or 0) < began + seconds:
-                raise
-        if failure:
-            raise llm.ModelError(f"{failure} AGENT_MAX_SECONDS leaves no time to try again.")
-        return None, clock() - began
+            async with asyncio.timeout_at(deadline) as limit:
+                return await function(*args)
+        except TimeoutError:
+            if limit.expired():
+                return None
+            raise
+        except llm.ModelError as error:
+            if error.wait and asyncio.get_running_loop().time() + error.wait > deadline:
+                raise llm.ModelError(f"{error} AGENT_MAX_SECONDS leaves no time to try again.") from None
+            raise
 
     return attempt
 

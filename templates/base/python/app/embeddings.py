@@ -40,8 +40,8 @@ async def embed_built_in(texts: Sequence[str]) -> list[list[float]]:
 
 async def _embed_remotely(batch: list[str]) -> list[list[float]]:
     with llm.explain("EMBEDDING_MODEL"):
-        async with asyncio.timeout(settings.llm_timeout_seconds), llm.client() as client:
-            response = await client.embeddings.create(
+        async with asyncio.timeout(settings.llm_timeout_seconds):
+            response = await llm.client().embeddings.create(
                 model=settings.embedding_model, input=batch, encoding_format="float"
             )
     return [item.embedding for item in sorted(response.data, key=lambda item: item.index)]

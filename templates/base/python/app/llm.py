@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from json import JSONDecodeError
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import uuid4
 
 import openai
@@ -64,13 +64,6 @@ class Completion(BaseModel):
     cost_usd: float | None = None
 
 
-class LanguageModel(Protocol):
-    name: str
-    provider: str
-
-    async def complete(self, messages: Messages, tools: Tools, on_text: OnText) -> Completion: ...
-
-
 class ModelError(UserError):
     """The model's server did not do what was asked. `wait`: seconds until it is worth another attempt; None: never."""
 
@@ -81,10 +74,16 @@ class ModelError(UserError):
 
 async def complete(messages: Messages, tools: Tools, on_text: OnText) -> Completion:
     """Ask the configured model. `on_text` gets the answer's text in pieces, as it grows. Raises `ModelError`."""
-    model = connect()
-    with explain("LLM_MODEL"), observability.llm_call(model.name, model.provider, messages) as record:
+    name = settings.llm_model or "extractive"
+    provider = client().base_url.host if settings.llm_model else "built-in"
+    with explain("LLM_MODEL"), observability.llm_call(name, provider, messages) as record:
         async with asyncio.timeout(settings.llm_timeout_seconds):
-            completion = await model.complete(messages, tools, on_text)
+            if settings.llm_model:
+                completion = await _ask(messages, tools, on_text)
+            else:
+                from embedded import extractive  # it imports this module
+
+                completion = await extractive.complete(messages, on_text)
         record(completion)
     return completion
 
@@ -94,28 +93,17 @@ async def fill(form: type[Form], name: str, instructions: str, text: str) -> tup
 
     Raises `ModelError` and, where the form is filled in wrongly, `ValidationError`.
     """
-    model, completion = OpenAIModel(name), Completion(model=name)
-    patient = model.client.with_options(max_retries=3, timeout=settings.llm_timeout_seconds)
+    patient = client().with_options(max_retries=3, timeout=settings.llm_timeout_seconds)
     messages: Messages = [{"role": "system", "content": instructions}, {"role": "user", "content": text}]
-    with explain(f"the model {name}"), observability.llm_call(name, model.provider, messages) as record:
+    with explain(f"the model {name}"):
         response = await patient.chat.completions.parse(model=name, messages=messages, response_format=form)
-        if response.usage:
-            model.count(completion, response.usage)
-        record(completion)
     if not response.choices or not response.choices[0].message.parsed:
         raise ModelError(f"{name} did not fill in the form.")
-    return response.choices[0].message.parsed, completion
+    cost = _price(name, response.usage) if response.usage else None
+    return response.choices[0].message.parsed, Completion(model=name, cost_usd=cost)
 
 
 @cache
-def connect() -> LanguageModel:
-    if settings.llm_model:
-        return OpenAIModel(settings.llm_model)
-    from embedded.extractive import ExtractiveModel  # it imports this module
-
-    return ExtractiveModel()
-
-
 def client() -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
         api_key=settings.llm_api_key or "none",
@@ -153,78 +141,73 @@ def _wait_seconds(headers: Mapping[str, str]) -> float:
     return 0.0
 
 
-class OpenAIModel:
-    """Any server that speaks OpenAI's chat completions."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.client = client()
-        self.provider = self.client.base_url.host
-
-    async def complete(self, messages: Messages, tools: Tools, on_text: OnText) -> Completion:
-        completion, shown, finished = Completion(model=self.name), "", False
-        answers: list[ToolCall] = []
-        begun: dict[int | None, ToolCall] = {}  # the latest call at each index
-        async with await self.client.chat.completions.create(
-            model=self.name,
-            messages=messages,
-            tools=[*tools, ANSWER],
-            stream=True,
-            stream_options={"include_usage": True},
-            extra_headers={"Idempotency-Key": key} if (key := idempotency_key.get()) else None,
-            extra_body={"reasoning_effort": effort} if (effort := settings.llm_reasoning_effort) else None,
-        ) as stream:
-            async for chunk in stream:
-                completion.model = chunk.model or self.name
-                if chunk.usage:
-                    self.count(completion, chunk.usage)
-                for choice in chunk.choices or []:
-                    finished = finished or choice.finish_reason is not None
-                    completion.text += choice.delta.content or choice.delta.refusal or ""
-                    for piece in choice.delta.tool_calls or []:
-                        if call := _add(piece, begun):
-                            (answers if call["function"]["name"] == "answer" else completion.tool_calls).append(call)
-                text = _text_so_far(answers)
-                if len(text) - len(shown) >= PIECE:
-                    await on_text(text[len(shown) :])
-                    shown = text
-        if not finished:
-            raise ModelError(f"{self.name} sent no whole answer. Is LLM_BASE_URL right?", wait=0)
-        if answers:
-            written = answers[0]["function"]["arguments"]
-            completion.text = completion.text or written
-            with suppress(ValidationError):
-                completion.draft = Draft.model_validate_json(written)
-        if completion.draft and completion.draft.text != shown:
-            await on_text(completion.draft.text[len(shown) :])
-        return completion
-
-    def count(self, completion: Completion, usage: CompletionUsage) -> None:
-        read, written, details = usage.prompt_tokens or 0, usage.completion_tokens or 0, usage.prompt_tokens_details
-        cached = (details and details.cached_tokens) or 0
-        completion.input_tokens, completion.output_tokens = read, written
-        completion.cost_usd = getattr(usage, "cost", None)  # of OpenRouter
-        for provider in (str(self.client.base_url), None):
-            if completion.cost_usd is None:
-                with suppress(LookupError):  # not on the published price list
-                    tokens = Usage(input_tokens=read, cache_read_tokens=cached, output_tokens=written)
-                    completion.cost_usd = float(calc_price(tokens, self.name, provider_api_url=provider).total_price)
+def _price(model: str, usage: CompletionUsage) -> float | None:
+    """In dollars, where the server tells it or the model is on the published list."""
+    if (told := getattr(usage, "cost", None)) is not None:  # by OpenRouter
+        return float(told)
+    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
+    tokens = Usage(
+        input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, cache_read_tokens=cached or 0
+    )
+    for provider in (str(client().base_url), None):  # None: the one that the model is known by
+        with suppress(LookupError):
+            return float(calc_price(tokens, model, provider_api_url=provider).total_price)
+    return None
 
 
-def _add(piece: ChoiceDeltaToolCall, begun: dict[int | None, ToolCall]) -> ToolCall | None:
-    """Add to a call, or begin one, and return that. Not all servers give each an id of its own, or an index."""
-    name, call = (piece.function and piece.function.name) or "", begun.get(piece.index)
-    is_new = call is None or (piece.id != call["id"] if piece.id else name != "")
-    if call is None or is_new:
+async def _ask(messages: Messages, tools: Tools, on_text: OnText) -> Completion:
+    completion, usage, finished = Completion(model=settings.llm_model), None, False
+    calls: list[ToolCall] = []
+    latest: dict[int | None, ToolCall] = {}  # at each index
+    written = shown = ""  # as the answer, in JSON; of its text, what was passed on
+    async with await client().chat.completions.create(
+        model=settings.llm_model,
+        messages=messages,
+        tools=[*tools, ANSWER],
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_headers={"Idempotency-Key": key} if (key := idempotency_key.get()) else None,
+        extra_body={"reasoning_effort": effort} if (effort := settings.llm_reasoning_effort) else None,
+    ) as stream:
+        async for chunk in stream:
+            completion.model, usage = chunk.model or completion.model, chunk.usage or usage
+            for choice in chunk.choices or []:
+                finished = finished or choice.finish_reason is not None
+                completion.text += choice.delta.content or choice.delta.refusal or ""
+                for piece in choice.delta.tool_calls or []:
+                    _add(piece, calls, latest)
+            answers = [call for call in calls if call["function"]["name"] == "answer"]
+            completion.tool_calls = [call for call in calls if call not in answers]
+            written = answers[0]["function"]["arguments"] if answers else ""
+            text = _text_so_far(written)
+            if len(text) - len(shown) >= PIECE:
+                await on_text(text[len(shown) :])
+                shown = text
+    if not finished:
+        raise ModelError(f"{settings.llm_model} sent no whole answer. Is LLM_BASE_URL right?", wait=0)
+    if usage:
+        completion.input_tokens, completion.output_tokens = usage.prompt_tokens, usage.completion_tokens
+        completion.cost_usd = _price(settings.llm_model, usage)
+    try:
+        completion.draft = Draft.model_validate_json(written)
+        await on_text(completion.draft.text[len(shown) :])
+    except ValidationError:
+        completion.text = completion.text or written
+    return completion
+
+
+def _add(piece: ChoiceDeltaToolCall, calls: list[ToolCall], latest: dict[int | None, ToolCall]) -> None:
+    """Add to the latest call at its index, or begin one. Not all servers give each an id of its own, or an index."""
+    name, call = (piece.function and piece.function.name) or "", latest.get(piece.index)
+    if call is None or ((piece.id or name) and piece.id != call["id"]):
         call = {"id": piece.id or uuid4().hex, "type": "function", "function": {"name": name, "arguments": ""}}
-        begun[piece.index] = call
+        calls.append(call)
+        latest[piece.index] = call
     call["function"]["arguments"] += (piece.function and piece.function.arguments) or ""
     call |= piece.model_extra or {}
-    return call if is_new else None
 
 
-def _text_so_far(answers: list[ToolCall]) -> str:
-    with suppress(ValueError, LookupError, AttributeError):  # it has not come so far, or is of another form
-        answer = from_json(answers[0]["function"]["arguments"], allow_partial="trailing-strings")
-        return str(answer.get("text") or "")
+def _text_so_far(written: str) -> str:
+    with suppress(ValueError, AttributeError):  # it has not come so far, or is of another form
+        return str(from_json(written, allow_partial="trailing-strings").get("text") or "")
     return ""

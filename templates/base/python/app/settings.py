@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     agent_max_steps: PositiveInt = 8
     """Calls to the model that one question may take."""
     agent_max_seconds: PositiveFloat = 120
-    """Time that the steps of one question may take together, waits between their attempts included."""
+    """Time that a question may take once it is worked on, waits between attempts included."""
     agent_max_cost_usd: NonNegativeFloat = 0.5
     """Money that one question may cost, where the model's price is known."""
     max_upload_bytes: PositiveInt = 10_000_000

@@ -8,7 +8,7 @@ from operator import mul
 from typing import Any
 
 from app import embeddings
-from app.llm import Completion, Draft, Messages, OnText, Quote, Tools
+from app.llm import Completion, Draft, Messages, OnText, Quote
 from embedded import minilm
 
 NOTICE = "(Sentences quoted from the documents, without a language model: LLM_MODEL sets one.)"
@@ -25,18 +25,16 @@ SENTENCE_END = re.compile(
 )
 
 
-class ExtractiveModel:
-    name, provider = "extractive", "built-in"
-
-    async def complete(self, messages: Messages, tools: Tools, on_text: OnText) -> Completion:
-        question = str([message["content"] for message in messages if message["role"] == "user"][-1])
-        if messages[-1]["role"] != "tool":
-            function = {"name": "search_documents", "arguments": json.dumps({"query": question})}
-            call: Any = {"id": "search", "type": "function", "function": function}
-            return Completion(model=self.name, tool_calls=[call], cost_usd=0)
-        draft = await answer(question, json.loads(str(messages[-1]["content"])))
-        await on_text(draft.text)
-        return Completion(model=self.name, draft=draft, cost_usd=0)
+async def complete(messages: Messages, on_text: OnText) -> Completion:
+    """As a model does: first a call of the search, then an answer."""
+    question = str([message["content"] for message in messages if message["role"] == "user"][-1])
+    if messages[-1]["role"] != "tool":
+        function = {"name": "search_documents", "arguments": json.dumps({"query": question})}
+        call: Any = {"id": "search", "type": "function", "function": function}
+        return Completion(model="extractive", tool_calls=[call], cost_usd=0)
+    draft = await answer(question, json.loads(str(messages[-1]["content"])))
+    await on_text(draft.text)
+    return Completion(model="extractive", draft=draft, cost_usd=0)
 
 
 async def answer(question: str, passages: list[dict[str, Any]]) -> Draft:

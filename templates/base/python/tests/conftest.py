@@ -43,7 +43,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOpenAI]:
         threading.Thread(target=server.serve_forever, args=[0.05]).start()
         monkeypatch.setattr("app.settings.settings.llm_model", MODEL)
         monkeypatch.setattr("app.settings.settings.llm_base_url", server.url)
-        llm.connect.cache_clear()
+        llm.client.cache_clear()
         yield server
-        llm.connect.cache_clear()
+        llm.client.cache_clear()
         server.shutdown()

@@ -1,5 +1,6 @@
 """The agent's loop, with a scripted model and no workflow engine: a step is just a call."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import date
@@ -34,16 +35,19 @@ class Stage:
         self.looked_up: list[tuple[object, dict[str, str]]] = []
 
     async def play(self, question: Question) -> Answer:
-        with patch.dict(TOOLS, {name: (arguments, self.look_up) for name, (arguments, _) in TOOLS.items()}):
+        tools = {name: (arguments, self.look_up) for name, (arguments, _) in TOOLS.items()}
+        with patch.dict(TOOLS, tools), patch.object(llm, "complete", self.complete):
             return await agent.answer(question, self.run_step, AsyncMock())
 
     async def run_step(self, name: str, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         self.steps.append(name)
-        if not name.startswith("llm"):
-            return await function(*args)
-        self.shown.append([message.get("content") for message in args[0]])
+        return await function(*args)
+
+    async def complete(self, messages: Any, tools: llm.Tools, on_text: llm.OnText) -> Completion:
+        self.shown.append([message.get("content") for message in messages])
+        await asyncio.sleep(0)
         turn = next(self.script)
-        return (turn(json.loads(self.shown[-1][-1])) if callable(turn) else turn), 10  # seconds
+        return turn(json.loads(self.shown[-1][-1])) if callable(turn) else turn
 
     async def look_up(self, arguments: object, filters: dict[str, str]) -> list[Hit]:
         self.looked_up.append((arguments, filters))
@@ -114,8 +118,8 @@ async def test_a_quote_that_does_not_stand_in_its_passage_is_dropped() -> None:
     assert [citation.quote for citation in answer.citations] == ["See below."]
 
 
-@pytest.mark.parametrize(("limit", "value"), [("steps", 3), ("seconds", 25), ("cost_usd", 0.25)])
-async def test_each_limit_ends_the_loop(limit: str, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "value", "turns"), [("steps", 3, 3), ("seconds", 0, 1), ("cost_usd", 0.25, 3)])
+async def test_each_limit_ends_the_loop(limit: str, value: float, turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, f"agent_max_{limit}", value)
     answer = await (stage := Stage(SEARCH)).play(WHEN)
-    assert (answer.stopped, len(stage.shown)) == (limit.replace("seconds", "time").removesuffix("_usd"), 3)
+    assert (answer.stopped, len(stage.shown)) == (limit.replace("seconds", "time").removesuffix("_usd"), turns)
