@@ -82,7 +82,7 @@ async def answer(question: Question, run_step: RunStep, on_text: llm.OnText) -> 
 
 
 def _within(deadline: float, function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T | None]]:
-    """The function with an end: it gives None where the deadline, by the loop's clock, comes first."""
+    """The function, or None where the deadline, by this process's clock, comes first: a step records which it was."""
 
     async def attempt(*args: Any) -> T | None:
         try:

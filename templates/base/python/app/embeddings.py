@@ -28,7 +28,8 @@ async def embed(texts: Sequence[str]) -> list[list[float]]:
 
 
 async def embed_query(text: str) -> list[float]:
-    return (await (_embed_remotely([text]) if settings.embedding_model else embed_built_in([text])))[0]
+    vectors = await (_embed_remotely([text]) if settings.embedding_model else embed_built_in([text]))
+    return vectors[0]
 
 
 async def embed_built_in(texts: Sequence[str]) -> list[list[float]]:
