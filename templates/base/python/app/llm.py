@@ -89,10 +89,7 @@ async def complete(messages: Messages, tools: Tools, on_text: OnText) -> Complet
 
 
 async def fill(form: type[Form], name: str, instructions: str, text: str) -> tuple[Form, Completion]:
-    """Have a model fill in a form. No workflow tries this again, so the client does.
-
-    Raises `ModelError` and, where the form is filled in wrongly, `ValidationError`.
-    """
+    """Have a model fill in a form. No workflow tries this again, so the client does. Raises `ModelError`."""
     patient = client().with_options(max_retries=3, timeout=settings.llm_timeout_seconds)
     messages: Messages = [{"role": "system", "content": instructions}, {"role": "user", "content": text}]
     with explain(f"the model {name}"):
