@@ -22,7 +22,6 @@ interface Report {
     verdict: { correct: boolean; grounded: boolean; reason: string };
     recall: number;
     rank: number | null;
-    error: string;
   }[];
   summary: Record<string, number>;
   missed: string[];
@@ -41,12 +40,13 @@ const KEPT = {
 };
 
 test("the cases of a new project pass without a key", async () => {
-  const env = { EVAL_MAX_P95_SECONDS: "1000" }; // whatever else this machine does
+  // Spans must not get into the document; the time is whatever else this machine does.
+  const env = { EVAL_MAX_P95_SECONDS: "1000", TRACE_CONSOLE: "true" };
   const { exitCode, stdout, stderr } = await command({ project, data, env }, "eval", "--json");
   expect(exitCode, stderr).toBe(0);
   const { results, summary, missed }: Report = JSON.parse(stdout);
   expect(missed).toEqual([]);
-  expect(summary).toMatchObject({ cases: results.length, errors: 0, grounded: 1, cost_usd: 0 });
+  expect(summary).toMatchObject({ cases: results.length, grounded: 1, cost_usd: 0 });
   // The default limits are 0.9.
   expect(summary.correct).toBeGreaterThanOrEqual(0.9);
   expect(summary.recall).toBeGreaterThanOrEqual(0.9);
@@ -60,7 +60,7 @@ test("a table tells what fell short, and the exit code as well", async () => {
     KEPT,
     { ...KEPT, sources: ["sample/billing.md", "sample/absent.md"] },
     { ...KEPT, sources: ["sample/billing.md (Billing > Absent)"], expected: ["eleven years"] },
-    { ...KEPT, expected: ["en year"] }, // words are compared, not letters
+    { ...KEPT, expected: ["TEN years", "eleven years"] },
     { question: KEPT.question, refused: true },
     { question: "Who is the chief executive?", refused: true },
   ];
@@ -75,19 +75,23 @@ test("a table tells what fell short, and the exit code as well", async () => {
     recall: "0.625",
     reciprocal_rank: "0.75",
     correct: "0.5",
-    grounded: "1",
+    grounded: "1.0",
   });
-  expect(stdout).toContain("It does not say: eleven years.");
-  expect(stdout.split("\n").filter((line) => line.includes(" misses "))).toEqual([
-    "recall: 0.625 misses EVAL_MIN_RECALL, 0.9, by 0.275",
-    "correct: 0.5 misses EVAL_MIN_CORRECT, 0.51, by 0.01",
-    expect.stringMatching(/^p95_seconds: [\d.]+ misses EVAL_MAX_P95_SECONDS, 0, by [\d.]+$/),
+  expect(stdout).toMatch(
+    /^ +False +True +1 +[\d.]+ +How long are invoices kept\?\n +[\da-f-]{36}: It does not say: eleven years\.$/m,
+  );
+  expect(stdout.split("\n").slice(-3)).toEqual([
+    "recall is below EVAL_MIN_RECALL",
+    "correct is below EVAL_MIN_CORRECT",
+    "p95_seconds is above EVAL_MAX_P95_SECONDS",
   ]);
 });
 
 test("a line that is no case is named, and nothing is run", async () => {
   const { exitCode, stdout, stderr, file } = await evaluate([KEPT, { ...KEPT, qestion: "Why?" }]);
-  expect([exitCode, stdout, stderr]).toEqual([2, "", `${file}:2: qestion: Extra inputs are not permitted`]);
+  expect([exitCode, stdout]).toEqual([1, ""]);
+  expect(stderr).toContain(`${file}:2: `);
+  expect(stderr).toMatch(/qestion\s+Extra inputs are not permitted/);
 });
 
 test("a model judges, for its price, and one that fails to is no pass", async () => {
@@ -108,20 +112,19 @@ test("a model judges, for its price, and one that fails to is no pass", async ()
   try {
     const cases = ["well", "badly"].map((how) => ({ question: `Judge ${how}: how long?`, expected: ["a decade"] }));
     // A name on the price list.
-    const env = { ...model.env, LLM_MODEL: "gpt-5-mini", EVAL_MIN_CORRECT: "0", EVAL_MIN_GROUNDED: "0" };
+    const env = { ...model.env, LLM_MODEL: "gpt-5-mini", EVAL_MIN_GROUNDED: "0" };
     const { exitCode, stdout, stderr } = await evaluate(cases, env, "--json");
     const { results, summary, missed }: Report = JSON.parse(stdout);
     expect(
-      results.map(({ verdict, error }) => [verdict, error]),
+      results.map(({ verdict }) => verdict),
       stderr,
     ).toEqual([
-      [{ correct: true, grounded: false, reason: "It adds." }, ""],
-      [{ correct: false, grounded: false, reason: "" }, expect.stringContaining("ValidationError")],
+      { correct: true, grounded: false, reason: "It adds." },
+      { correct: false, grounded: false, reason: expect.stringContaining("perhaps") },
     ]);
-    expect(summary).toMatchObject({ correct: 0.5, grounded: 0, errors: 1, input_tokens: 600, output_tokens: 120 });
-    expect(summary.cost_usd).toBeCloseTo(6 * (summary.judge_cost_usd ?? 0), 10);
-    expect(summary.judge_cost_usd).toBeGreaterThan(0);
-    expect([exitCode, missed]).toEqual([1, ["errors: 1 of 2 cases have no verdict"]]);
+    expect(summary).toMatchObject({ correct: 0.5, grounded: 0, input_tokens: 600, output_tokens: 120 });
+    expect(summary.cost_usd).toBeGreaterThan(0);
+    expect([exitCode, missed]).toEqual([1, ["correct is below EVAL_MIN_CORRECT"]]);
   } finally {
     await model.stop();
   }

@@ -38,7 +38,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   settings: [14, "a wrong one is told in a line"],
   ingestion: [106, "a splitter that knows headings, and formats.py: a hostile file is read in a process with limits"],
   "extractive answerer": [12, "it knows where sentences end"],
-  evaluation: [65, "rules and a model as judges, limits, a table beside the JSON"],
+  evaluation: [57, "rules and a model as judges, limits, a table beside the JSON"],
   llm: [53, "servers that differ in what they stream, errors that say what to set, prices, a form to fill in"],
   agent: [20, "a limit on time that holds over attempts and waits; a reminder for models that write prose"],
   "command line": [85, "folders with a progress bar and each file's outcome, and eval"],

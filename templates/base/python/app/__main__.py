@@ -8,7 +8,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, redirect_stdout, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,14 +144,11 @@ async def eval(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Ask the questions of evals/*.jsonl, and measure the answers. Exit code 1: worse than the settings allow."""
-    try:
-        cases = evaluation.read_cases(paths or [])
-    except UserError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from error
-    async with _stack():
-        report = await evaluation.evaluate(cases)
-    print(report.model_dump_json(indent=2, ensure_ascii=True) if as_json else report)
+    cases = evaluation.read_cases(paths or sorted(ROOT.glob("evals/*.jsonl")))
+    with redirect_stdout(sys.stderr):  # what else is printed, such as spans, is not the report
+        async with _stack():
+            report = await evaluation.evaluate(cases)
+    print(report.model_dump_json(indent=2, ensure_ascii=True) if as_json else evaluation.table(report))
     sys.exit(bool(report.missed))
 
 
