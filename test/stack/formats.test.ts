@@ -7,7 +7,7 @@ import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { environment } from "./environment.ts";
 import { until } from "./machine.ts";
-import { collapse, command, type Document, makeFolder, type Run, Service } from "./service.ts";
+import { command, type Document, makeFolder, type Run, Service } from "./service.ts";
 
 const project = inject("project");
 const GOOD = ["cafe.htm", "entity.docx", "manual.pdf", "pets.html", "travel.docx"];
@@ -150,13 +150,12 @@ test("on the command line, a folder shows its progress, each failure with its re
   expect(plain).toMatch(/Taking in .*#+.* 20\/20/);
   for (const [name, reason] of Object.entries(BAD)) {
     const line = plain.split(/[\r\n]+/).find((text) => text.includes(`bad/${name}`));
-    if (name === "music.mp3") expect(line).toBe("skipped    bad/music.mp3");
+    if (name === "music.mp3") expect(line).toBe("skipped    bad/music.mp3  .mp3 is not supported");
     else expect(line, name).toMatch(new RegExp(`^failed     bad/${name}  .*(?:${reason.source})`));
   }
   expect(plain).toMatch(/5 succeeded/);
   expect(plain).toMatch(/14 failed/);
 
   const piped = await command({ project, data }, "ingest", join(folder, "good"));
-  const lines = piped.stdout.split("\n").map(collapse).sort();
-  expect([piped.exitCode, ...lines]).toEqual([0, "5 unchanged", ...GOOD.map((name) => `unchanged ${name}`)]);
+  expect([piped.exitCode, piped.stdout]).toEqual([0, "5 unchanged"]);
 }, 180_000);

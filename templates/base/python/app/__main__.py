@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, redirect_stdout, suppress
 from functools import wraps
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
@@ -87,24 +88,18 @@ async def ask(question: str) -> None:
 @command
 async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
     """Take in documents: files, or folders with all that is in them."""
-    terminal, slots = sys.stdout.isatty(), asyncio.Semaphore(4)
-    outcomes, lines = Counter[str](), list[str]()
+    files, slots = [file for path in paths for file in _files(path)], asyncio.Semaphore(4)
     async with _stack():
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # what fails is said once, and not into the bar
-        work = [_take_in(source, path, slots) for source, path in _files(paths)]
-        with typer.progressbar(length=len(work), label="Taking in", show_pos=True, hidden=not terminal) as bar:
-            for next_done in asyncio.as_completed(work):
-                outcome, line = await next_done
-                outcomes[outcome] += 1
-                bar.update(1)
-                if not terminal:
-                    print(line, flush=True)
-                elif outcome in ("failed", "skipped"):
-                    lines.append(line)
-    if len(work) > 1:
-        lines.append(", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
-    print(*lines, sep="\n", end="\n" if lines else "")
-    sys.exit(outcomes["failed"] > 0)
+        work = asyncio.as_completed([_take_in(source, path, slots) for source, path in files])
+        with typer.progressbar(work, len(files), "Taking in", show_pos=True, file=sys.stderr) as bar:
+            outcomes = [await done for done in bar]
+    for outcome, line in outcomes:
+        if line:
+            print(f"{outcome:9}  {line}")
+    counts = Counter(outcome for outcome, _ in outcomes)
+    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "There is no file.")
+    sys.exit(counts["failed"] > 0 or counts["skipped"] == len(files))
 
 
 @command
@@ -115,7 +110,8 @@ async def runs(run_id: Annotated[str, typer.Argument()] = "") -> None:
     for run in found:
         if run is None:
             sys.exit(f"There is no run {run_id}.")
-        print(f"{run.id}  {run.status:9}  {run.kind:9}  {run.created_at:%Y-%m-%d %H:%M:%S}")
+        subject = shorten(run.subject, 50, placeholder="...")
+        print(f"{run.id}  {run.status:9}  {run.kind:9}  {run.created_at:%Y-%m-%d %H:%M:%S}  {subject}")
         for step in run.steps:
             print(f"    {step.number:3}  {step.name:24}  attempts: {step.attempts}  {step.error or ''}")
         if run_id and run.trace_url:
@@ -175,7 +171,7 @@ def _stack(concurrency: int | None = None) -> AbstractAsyncContextManager[None]:
 
 def _show(run: Run | None) -> None:
     if not run or not isinstance(run.result, Answer):
-        sys.exit(f"Run {run.id} {run.status}: {run.error}" if run else "The run is gone.")
+        sys.exit(f"Run {run.id} {run.status}: {run.error or 'no answer'}" if run else "The run is gone.")
     print(run.result.text)
     for number, citation in enumerate(run.result.citations, 1):
         print(f'\n[{number}] {citation.source} ({citation.heading})\n    "{citation.quote}"')
@@ -183,23 +179,20 @@ def _show(run: Run | None) -> None:
         print(f"\nTrace: {run.trace_url}")
 
 
-def _files(paths: list[Path]) -> Iterator[tuple[str, Path | None]]:
-    """Names with files; below a folder, the path from there, and no file for a kind that is not supported."""
-    for given in paths:
-        if not given.is_dir():
-            yield given.name, given
-        for folder, folders, names in os.walk(given):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for path in (Path(folder, name) for name in sorted(names) if not name.startswith(".")):
-                source = os.fsencode(path.relative_to(given).as_posix()).decode(errors="replace")
-                yield source, path if path.is_file() and path.suffix.lower() in SIGNATURES else None
+def _files(given: Path) -> Iterator[tuple[str, Path]]:
+    """A file and its name or, below a folder, the path from there; hidden ones stay out."""
+    if not given.is_dir():
+        yield given.name, given
+    for path in sorted(given.rglob("*")):
+        below = path.relative_to(given)
+        if path.is_file() and not any(part.startswith(".") for part in below.parts):
+            yield os.fsencode(below.as_posix()).decode(errors="replace"), path
 
 
-async def _take_in(source: str, path: Path | None, slots: asyncio.Semaphore) -> tuple[str, str]:
-    """What became of a file, and a line that says so."""
-    if not path:
-        return "skipped", f"skipped    {source}"
-    outcome = "failed"
+async def _take_in(source: str, path: Path, slots: asyncio.Semaphore) -> tuple[str, str]:
+    """What became of a file and, where it was not taken in, why."""
+    if path.suffix.lower() not in SIGNATURES:
+        return "skipped", f"{source}  {path.suffix or 'no suffix'} is not supported"
     async with slots:
         try:
             with path.open("rb") as file:
@@ -208,13 +201,13 @@ async def _take_in(source: str, path: Path | None, slots: asyncio.Semaphore) -> 
             check(upload)
             run = await workflows.wait(await workflows.start_ingestion(upload), 24 * 3600)
         except (UserError, OSError, ValidationError) as error:
-            why = " ".join(str(error).split())
+            why = str(error)
         else:
-            why = run.error or "" if run else "its run is gone"
-            if run and not why:
-                outcome = "succeeded" if any(step.name == "store" for step in run.steps) else "unchanged"
-    why = why.removeprefix("UnreadableError: ").removeprefix(f"{source}: ")
-    return outcome, f"{outcome:9}  {source}  {why}".rstrip()
+            if run and run.status == "succeeded":
+                return "succeeded" if any(step.name == "store" for step in run.steps) else "unchanged", ""
+            why = f"{run.error or run.status}" if run else "its run is gone"
+    why = " ".join(why.split()).removeprefix("UnreadableError: ").removeprefix(f"{source}: ")
+    return "failed", f"{source}  {why}"
 
 
 def _serve(host: str, reload: bool, patience: int) -> None:

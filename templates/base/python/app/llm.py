@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from json import JSONDecodeError
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import uuid4
 
 import openai
@@ -21,7 +21,6 @@ from app import observability
 from app.models import UserError
 from app.settings import settings
 
-Form = TypeVar("Form", bound=BaseModel)
 OnText = Callable[[str], Awaitable[None]]
 Messages = Sequence[ChatCompletionMessageParam]
 Tools = Sequence[ChatCompletionFunctionToolParam]
@@ -86,18 +85,6 @@ async def complete(messages: Messages, tools: Tools, on_text: OnText) -> Complet
                 completion = await extractive.complete(messages, on_text)
         record(completion)
     return completion
-
-
-async def fill(form: type[Form], name: str, instructions: str, text: str) -> tuple[Form, Completion]:
-    """Have a model fill in a form. No workflow tries this again, so the client does. Raises `ModelError`."""
-    patient = client().with_options(max_retries=3, timeout=settings.llm_timeout_seconds)
-    messages: Messages = [{"role": "system", "content": instructions}, {"role": "user", "content": text}]
-    with explain(f"the model {name}"):
-        response = await patient.chat.completions.parse(model=name, messages=messages, response_format=form)
-    if not response.choices or not response.choices[0].message.parsed:
-        raise ModelError(f"{name} did not fill in the form.")
-    cost = _price(name, response.usage) if response.usage else None
-    return response.choices[0].message.parsed, Completion(model=name, cost_usd=cost)
 
 
 @cache

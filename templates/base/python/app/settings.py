@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     """Money that one question may cost, where the model's price is known."""
     max_upload_bytes: PositiveInt = 10_000_000
     """Largest document that is taken in."""
-    conversion_seconds: float = 60
+    conversion_seconds: PositiveFloat = 60
     """Time that reading one HTML, PDF or Word file may take."""
 
 
