@@ -38,7 +38,11 @@ export class ModelServer {
     this.#script = script;
     this.#server = createServer(async (request, response) => {
       let body = "";
-      for await (const piece of request.setEncoding("utf8")) body += piece;
+      try {
+        for await (const piece of request.setEncoding("utf8")) body += piece;
+      } catch {
+        return; // the client has gone
+      }
       await this.#answer(JSON.parse(body), request.headers, response);
     });
   }

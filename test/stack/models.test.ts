@@ -253,8 +253,18 @@ beforeAll(async () => {
   data = await makeFolder("data-");
   // All at once: most of them wait most of the time, and the tests below look at one after another.
   const questions = Object.keys(CASES);
-  const env = { LLM_MODEL: "gpt-4o-mini", LLM_TIMEOUT_SECONDS: "10", WORKER_CONCURRENCY: `${questions.length}` };
-  service = await Service.start({ project, data, env: { ...model.env, ...env } });
+  service = await Service.start({
+    project,
+    data,
+    command: ["uv", "run", "my-app", "serve"],
+    env: {
+      ...model.env,
+      LLM_MODEL: "gpt-4o-mini",
+      LLM_TIMEOUT_SECONDS: "10",
+      LOAD_SAMPLE: "true",
+      WORKER_CONCURRENCY: `${questions.length}`,
+    },
+  });
   for (const question of questions) {
     const run = service.ask(question, 0).then(({ id }) => service.run(id, 200));
     run.catch(() => {});
