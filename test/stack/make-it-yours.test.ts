@@ -35,7 +35,11 @@ function additions(): [file: string, code: string][] {
 
 /** The indented lines of the section, block by block. */
 function commands(): string[] {
-  const section = readme.slice(readme.indexOf(SECTION)).split("\n## ")[0]?.replace(/^```.*?^```$/gms, "") ?? "";
+  const section =
+    readme
+      .slice(readme.indexOf(SECTION))
+      .split("\n## ")[0]
+      ?.replace(/^```.*?^```$/gms, "") ?? "";
   return [...section.matchAll(/(?:^ {4}.+\n)+/gm)].map(([block]) => block.replace(/^ {4}/gm, "").trim());
 }
 
