@@ -94,11 +94,11 @@ async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> N
         work = asyncio.as_completed([_take_in(source, path, slots) for source, path in files])
         with typer.progressbar(work, len(files), "Taking in", show_pos=True, file=sys.stderr) as bar:
             outcomes = [await done for done in bar]
-    for outcome, line in outcomes:
+    for outcome, line in sorted(outcomes):
         if line:
             print(f"{outcome:9}  {line}")
     counts = Counter(outcome for outcome, _ in outcomes)
-    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "There is no file.")
+    print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "There is no file.")
     sys.exit(counts["failed"] > 0 or counts["skipped"] == len(files))
 
 
