@@ -1,12 +1,17 @@
-import { readFile, rm } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
+import { join } from "node:path";
+import { execa } from "execa";
 import { afterEach, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
 import { freePort, until } from "./machine.ts";
-import { command, embedded, makeFolder, Service } from "./service.ts";
+import { command, type Document, embedded, makeFolder, type Run, Service, serveDatabase } from "./service.ts";
 
 // What is wrong is told in a line, soon, and nothing is lost.
 
 const project = inject("project");
+const isRoot = process.getuid?.() === 0;
+/** Takes a while to take in. */
+const LONG = Array.from({ length: 3000 }, (_, number) => `Thing ${number} costs ${number * 7} crowns.`).join("\n\n");
 let data: string;
 let service: Service | undefined;
 
@@ -57,9 +62,7 @@ test("a database that hangs: 503 on all routes, and what was under way is finish
   const started = await Service.start({ project, data });
   service = started;
   const { id: asked } = await started.ask("How long are invoices kept?");
-  const text = Array.from({ length: 3000 }, (_, number) => `Thing ${number} costs ${number * 7} crowns.`).join("\n\n");
-  const { id: ingested } = await started.call<{ id: string }>("PUT", "/documents/things.md?wait=0", text);
-  await until("it is under way", 30, async () => (await started.run(ingested)).steps.length > 1);
+  const ingested = await takeIn(started);
 
   const { pid } = await embedded(data);
   process.kill(pid, "SIGSTOP"); // first, so that it starts no more
@@ -90,3 +93,48 @@ test("a database that hangs: 503 on all routes, and what was under way is finish
   expect(await started.run(ingested, 120), started.output).toMatchObject({ status: "succeeded" });
   expect(await started.run(asked)).toMatchObject({ status: "succeeded" });
 });
+
+test.runIf(isRoot)("a full database: told at once, nothing half-stored, and with room again all goes on", async () => {
+  const disk = await makeFolder("disk-");
+  const filler = join(disk, "filler");
+  await execa("mount", ["-t", "tmpfs", "-o", "size=110m", "tmpfs", disk]);
+  onTestFinished(() => void execa("umount", ["--lazy", disk]));
+  const database = await serveDatabase(project, join(disk, "postgres"));
+  onTestFinished(database.stop);
+  const here = { project, data, env: { DATABASE_URL: database.url } };
+  const started = await Service.start(here);
+  service = started;
+  const ingested = await takeIn(started);
+
+  await execa("dd", ["if=/dev/zero", `of=${filler}`, "bs=64k"], { reject: false });
+  const refused = await started.request("PUT", "/documents/refused.md", LONG);
+  expect([refused.status, refused.headers.get("content-type")]).toEqual([503, "application/problem+json"]);
+  expect(await refused.json()).toMatchObject({ detail: expect.stringContaining("full") });
+  // A question is small: it is refused, or else kept, and answered later.
+  const asked = await started.request("POST", "/ask?wait=0", { question: "How long are invoices kept?" });
+  expect([202, 503]).toContain(asked.status);
+  await writeFile(join(data, "refused.md"), LONG);
+  const { exitCode, stdout, stderr } = await command(here, "ingest", join(data, "refused.md"));
+  expect(exitCode).toBe(1);
+  expect(stdout + stderr).toMatch(/^(failed +refused.md +)?The database .*No space left on device.*$/m);
+  expect(stderr).not.toContain("Traceback");
+
+  await rm(filler);
+  expect(await started.run(ingested, 150), started.output).toMatchObject({ status: "succeeded" });
+  await until("all have ended", 60, async () => {
+    const runs = await started.call<Run[]>("GET", "/runs?limit=100");
+    return runs.every(({ status }) => status === "succeeded");
+  });
+  const documents = async () => (await started.call<Document[]>("GET", "/documents")).map(({ source }) => source);
+  expect(await documents()).not.toContain("refused.md");
+  await started.put("refused.md", LONG.replaceAll("Thing", "Other thing"));
+  expect(await documents()).toContain("refused.md");
+  expect(started.output).not.toContain("crowns");
+});
+
+/** The run of a document that has begun, and goes on for a while. */
+async function takeIn(started: Service): Promise<string> {
+  const { id } = await started.call<Run>("PUT", "/documents/things.md?wait=0", LONG);
+  await until("it is under way", 30, async () => (await started.run(id)).steps.length > 1);
+  return id;
+}

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from app import database, embeddings
-from app.models import Chunk, Document
+from app.models import Chunk, Document, UserError
 
 pytestmark = pytest.mark.anyio
 
@@ -91,10 +91,10 @@ async def test_another_embedding_model_is_refused_until_the_documents_are_indexe
     opened: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await save("a.md", {"alpha": X, "beta": Y})
-    with pytest.raises(database.IndexMismatchError, match=r"3 dimensions.*2 dimensions.*`reindex`"):
+    with pytest.raises(UserError, match=r"3 dimensions.*2 dimensions.*`reindex`"):
         await found("alpha", [1.0, 0.0])
     monkeypatch.setattr(embeddings, "model_name", lambda: "model-b")
-    with pytest.raises(database.IndexMismatchError, match=r"model-a.*model-b.*`reindex`"):
+    with pytest.raises(UserError, match=r"model-a.*model-b.*`reindex`"):
         await save("b.md", {"gamma": Z})
 
     async def embed(texts: list[str]) -> list[list[float]]:

@@ -36,7 +36,7 @@ def main() -> None:
     except Exception as error:
         if not database.is_retryable(error):
             raise
-        sys.exit(f"The database does not answer: {error}")
+        sys.exit(database.explain(error))
 
 
 def command(function: Callable[..., Coroutine[Any, Any, None]]) -> None:
@@ -200,13 +200,15 @@ async def _take_in(source: str, path: Path, slots: asyncio.Semaphore) -> tuple[s
             upload = Upload(source=source, content=content)
             check(upload)
             run = await workflows.wait(await workflows.start_ingestion(upload), 24 * 3600)
+        except database.UNAVAILABLE as error:
+            why = database.explain(error)
         except (UserError, OSError, ValidationError) as error:
             why = str(error)
         else:
             if run and run.status == "succeeded":
                 return "succeeded" if any(step.name == "store" for step in run.steps) else "unchanged", ""
             why = f"{run.error or run.status}" if run else "its run is gone"
-    why = " ".join(why.split()).removeprefix("UnreadableError: ").removeprefix(f"{source}: ")
+    why = " ".join(why.split()).removeprefix(f"{source}: ")
     return "failed", f"{source}  {why}"
 
 

@@ -74,6 +74,7 @@ class Run(BaseModel):
     steps: list[Step] = []
     result: Answer | Document | None = None
     error: str | None = None
+    unreadable: bool = False  # the document cannot be taken in; `error` says why
     trace_url: str | None = None
 
 

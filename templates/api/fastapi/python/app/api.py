@@ -1,5 +1,7 @@
 """The HTTP API, by FastAPI. Errors are problem details (RFC 9457)."""
 
+import logging
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
@@ -63,6 +65,8 @@ def create_app(lifespan: Lifespan) -> FastAPI:
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_upload_bytes)
     app.add_middleware(AccessMiddleware)
     app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
+    # A stream that is open when the server stops is cut off, which needs no traceback.
+    logging.getLogger("uvicorn.error").addFilter(lambda log: (log.exc_info or [None])[0] is not CancelledError)
     return app
 
 
@@ -156,8 +160,7 @@ async def get_run(run_id: Name, wait: Wait = 0) -> Run:
 
 
 async def existing(run_id: Name) -> str:
-    _found(await workflows.get_run(run_id), "run", run_id)
-    return run_id
+    return (await get_run(run_id)).id
 
 
 RunId = Annotated[str, Depends(existing)]
@@ -173,28 +176,27 @@ async def follow_run(run_id: RunId, last_event_id: After = 0) -> AsyncIterator[S
 @routes.post("/runs/{run_id}/cancel")
 async def cancel_run(run_id: RunId) -> Run:
     await workflows.cancel_run(run_id)
-    return _found(await workflows.get_run(run_id), "run", run_id)
+    return await get_run(run_id)
 
 
 @routes.post("/runs/{run_id}/resume")
 async def resume_run(run_id: RunId) -> Run:
     """Carry on a cancelled or failed run behind its last recorded step."""
     await workflows.resume_run(run_id)
-    return _found(await workflows.get_run(run_id), "run", run_id)
+    return await get_run(run_id)
 
 
 @routes.post("/runs/{run_id}/fork", status_code=202)
 async def fork_run(run_id: RunId, step: Annotated[int, Query(ge=1)]) -> Run:
     """Start a new run that keeps the steps before `step` and runs the others again."""
-    forked = await workflows.fork_run(run_id, step)
-    return _found(await workflows.get_run(forked), "run", forked)
+    return await get_run(await workflows.fork_run(run_id, step))
 
 
 async def _finished(run_id: str, seconds: float, response: Response) -> Run:
-    run = _found(await workflows.wait(run_id, seconds), "run", run_id)
+    run = await get_run(run_id, seconds)
     response.headers["Location"] = f"/runs/{run_id}"
-    if run.error and run.error.startswith("UnreadableError: "):
-        raise ingestion.UnreadableError(run.error.partition(": ")[2])
+    if run.unreadable:
+        raise HTTPException(422, run.error)
     if run.status == "failed":
         raise HTTPException(502, f"Run {run_id} failed: {run.error}")
     if run.finished_at:
@@ -226,7 +228,7 @@ async def _as_problem(_: Request, error: Exception) -> JSONResponse:
     elif isinstance(error, UserError):
         problem = {"status": 409 if isinstance(error, workflows.KeyReusedError) else 422, "detail": str(error)}
     elif database.is_retryable(error):
-        problem = {"status": 503, "detail": "The database does not answer, or has no room left. Try again later."}
+        problem = {"status": 503, "detail": f"{database.explain(error).partition(':')[0]}. Try again later."}
     problem["title"] = HTTPStatus(problem["status"]).phrase
     headers = {"Retry-After": "5"} if problem["status"] == 503 else getattr(error, "headers", None)
     return JSONResponse(jsonable_encoder(problem), problem["status"], headers, "application/problem+json")

@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from pydantic_settings import BaseSettings
+from sqlalchemy.exc import OperationalError
 
 from app import embeddings
 from app.models import Chunk, Document, Hit, UserError
@@ -31,10 +32,6 @@ class DatabaseSettings(BaseSettings):
 
     database_url: str = ""
     """A PostgreSQL with pgvector 0.8.4 or later, `postgresql://user:password@host/name`."""
-
-
-class IndexMismatchError(UserError):
-    """The stored vectors are of another embedding model than the one that is set."""
 
 
 _pool: AsyncConnectionPool[psycopg.AsyncConnection] | None = None
@@ -95,31 +92,41 @@ def is_retryable(error: BaseException) -> bool:
     return isinstance(getattr(error, "orig", error), UNAVAILABLE)  # SQLAlchemy's errors have an original
 
 
+def explain(error: BaseException) -> str:
+    """What a retryable error says, in a line; up to the colon, for everybody."""
+    original = getattr(error, "orig", error)
+    wrong = "is full" if isinstance(original, psycopg.errors.DiskFull) else "does not answer"
+    return f"The database {wrong}: {' '.join(str(original).split())}"
+
+
 async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[float]]) -> Document:
     """Store a document and its passages, all or nothing, in place of an older one of its source. Where another source
-    has the same content, its document stays and is returned. Raises `IndexMismatchError`."""
+    has the same content, its document stays and is returned. Raises `UserError` for another model's vectors."""
     async with _transaction() as connection:
         # One at a time: the same content can come in twice at once, and the first vectors decide on the model.
         await connection.execute("LOCK TABLE embedding_model IN SHARE ROW EXCLUSIVE MODE")
-        for stored in await _fetch(connection, Document, BY_CONTENT, [document.content_hash]):
-            if stored.id != document.id:
-                await connection.execute("DELETE FROM documents WHERE id = %s", [document.id])
-                return stored
+        await connection.execute("DELETE FROM documents WHERE id = %s", [document.id])
+        same_content = "SELECT * FROM documents WHERE content_hash = %s"
+        for stored in await _fetch(connection, Document, same_content, [document.content_hash]):
+            return stored
         if not await _same_model(connection, len(vectors[0])):
             await _build_index(connection, len(vectors[0]))
-        row = document.model_dump() | {"metadata": Jsonb(document.metadata), "chunks": len(chunks)}
-        await connection.execute(SAVE, row)
-        await connection.execute("DELETE FROM chunks WHERE document_id = %s", [document.id])
+        saved = document.model_copy(update={"chunks": len(chunks)})
+        await connection.execute(
+            "INSERT INTO documents (id, source, content_hash, metadata, chunks)"
+            " VALUES (%(id)s, %(source)s, %(content_hash)s, %(metadata)s, %(chunks)s)",
+            saved.model_dump() | {"metadata": Jsonb(saved.metadata)},
+        )
         await connection.cursor().executemany(
             "INSERT INTO chunks (document_id, position, heading, text, embedding) VALUES (%s, %s, %s, %s, %s::vector)",
             [(document.id, c.position, c.heading, c.text, str(v)) for c, v in zip(chunks, vectors, strict=True)],
         )
-    return document.model_copy(update={"chunks": len(chunks)})
+    return saved
 
 
 async def search(text: str, vector: list[float], filters: dict[str, str], limit: int = 8) -> list[Hit]:
     """The passages nearest in meaning and those that share words, fused by reciprocal rank, of documents whose metadata
-    contain the pairs in `filters`. Raises `IndexMismatchError`."""
+    contain the pairs in `filters`. Raises `UserError` for another model's vectors."""
     async with _transaction() as connection:
         if not await _same_model(connection, len(vector)):
             return []  # no document either
@@ -141,13 +148,15 @@ async def read_passages(source: str, position: int, filters: dict[str, str], lim
 
 async def get_document(document_id: UUID) -> Document | None:
     async with _transaction() as connection:
-        return next(iter(await _fetch(connection, Document, BY_ID, [document_id])), None)
+        query: LiteralString = "SELECT * FROM documents WHERE id = %s"
+        return next(iter(await _fetch(connection, Document, query, [document_id])), None)
 
 
 async def list_documents(limit: int, after: str = "") -> list[Document]:
     """By source; `after` is the last source of the page before."""
+    query: LiteralString = "SELECT * FROM documents WHERE source > %s ORDER BY source LIMIT %s"
     async with _transaction() as connection:
-        return await _fetch(connection, Document, BY_SOURCE, [after, limit])
+        return await _fetch(connection, Document, query, [after, limit])
 
 
 async def delete_document(document_id: UUID) -> bool:
@@ -174,16 +183,7 @@ async def reindex(embed: Callable[[list[str]], Awaitable[list[list[float]]]]) ->
             await _build_index(connection, len(vectors[0]))
 
 
-UNAVAILABLE = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout)
-BY_CONTENT: LiteralString = "SELECT * FROM documents WHERE content_hash = %s"
-BY_ID: LiteralString = "SELECT * FROM documents WHERE id = %s"
-BY_SOURCE: LiteralString = "SELECT * FROM documents WHERE source > %s ORDER BY source LIMIT %s"
-SAVE = """
-    INSERT INTO documents (id, source, content_hash, metadata, chunks)
-    VALUES (%(id)s, %(source)s, %(content_hash)s, %(metadata)s, %(chunks)s)
-    ON CONFLICT (id) DO UPDATE SET content_hash = excluded.content_hash,
-        metadata = excluded.metadata, chunks = excluded.chunks
-"""
+UNAVAILABLE = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout, OperationalError)
 SEARCH = """
     WITH semantic AS (
         SELECT *, row_number() OVER (ORDER BY distance) AS rank FROM (
@@ -237,7 +237,7 @@ async def _same_model(connection: psycopg.AsyncConnection, dimensions: int) -> b
     wanted = (embeddings.model_name(), dimensions)
     stored = await (await connection.execute("SELECT name, dimensions FROM embedding_model")).fetchone()
     if stored and stored != wanted:
-        raise IndexMismatchError(
+        raise UserError(
             f"The documents are indexed with {stored[0]} ({stored[1]} dimensions), but the embedding model now is"
             f" {wanted[0]} ({wanted[1]} dimensions). Set EMBEDDING_MODEL back, or run `reindex` to compute them anew."
         )

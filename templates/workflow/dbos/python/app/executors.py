@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import psycopg
-from dbos import DBOS, WorkflowStatus
+from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowStatus
+from opentelemetry.context import get_current
+from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 
 from app import database
@@ -28,9 +30,10 @@ CHECK_SECONDS = 5
 KEEPALIVES = "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 
 QUEUE = "runs"
-COMMANDS = "commands"
-queue = COMMANDS
-"""Where this process puts runs. Those of a command stay with commands: a server may have other settings."""
+queue = QUEUE
+"""Where this process puts runs. A command has a queue of its own: its settings may differ from a server's."""
+client: DBOSClient
+"""What requests write through: where the database cannot write it raises, while DBOS itself waits without end."""
 
 log = logging.getLogger("app")
 
@@ -39,9 +42,10 @@ log = logging.getLogger("app")
 async def launch(concurrency: int | None) -> AsyncIterator[None]:
     """DBOS, for as long as the block runs. It works on so many runs of all processes at once or, with None, as a
     command, just on those that this process starts."""
-    global queue
-    queue = COMMANDS if concurrency is None else QUEUE
+    global queue, client
     executor_id = str(uuid4())
+    queue = f"command {executor_id}" if concurrency is None else QUEUE
+    client = DBOSClient(system_database_url=database.url(), application_name="app", retry_connection_errors=False)
     async with await psycopg.AsyncConnection.connect(database.url(), autocommit=True, options=KEEPALIVES) as locks:
         await _lock(locks, executor_id)
         DBOS(
@@ -51,6 +55,7 @@ async def launch(concurrency: int | None) -> AsyncIterator[None]:
                 "application_version": APPLICATION_VERSION,
                 "executor_id": executor_id,
                 "log_level": "WARNING",
+                "db_engine_kwargs": {"hide_parameters": True},  # they have documents in them, and would be logged
                 "enable_otlp": True,
                 "otel_attribute_format": "semconv",
             }
@@ -67,8 +72,23 @@ async def launch(concurrency: int | None) -> AsyncIterator[None]:
             yield
         finally:
             adoption.cancel()
+            if queue != QUEUE:
+                await client.delete_queue_async(queue)
+            client.destroy()
             patience = settings.drain_seconds if concurrency else 0
             await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=patience)
+
+
+async def enqueue(workflow: str, run_id: str, attributes: dict[str, str], argument: BaseModel) -> None:
+    options: EnqueueOptions = {
+        "workflow_name": workflow,
+        "workflow_id": run_id,
+        "queue_name": queue,
+        "app_version": APPLICATION_VERSION,
+        "attributes": attributes,
+        "otel_context": get_current(),
+    }
+    await client.enqueue_async(options, argument)
 
 
 async def _adopt_orphans(own_id: str) -> None:

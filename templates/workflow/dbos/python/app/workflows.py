@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from dbos import DBOS, PropagateOtelContext, SetWorkflowAttributes, SetWorkflowID, StepOptions, WorkflowStatus
+from dbos import DBOS, StepOptions, WorkflowStatus
 from dbos import error as dbos_error
 from pydantic import BaseModel
 
@@ -93,7 +93,7 @@ async def events(run_id: str, after: int = 0) -> AsyncIterator[Event]:
 
 
 async def cancel_run(run_id: str) -> None:
-    await DBOS.cancel_workflow_async(run_id)
+    await executors.client.cancel_workflow_async(run_id)
 
 
 async def resume_run(run_id: str) -> None:
@@ -101,9 +101,9 @@ async def resume_run(run_id: str) -> None:
     run = await get_run(run_id)
     if run and run.status == "failed" and run.steps:  # its error is recorded, so DBOS has to forget it first
         failed = next((step for step in run.steps if step.error), run.steps[-1])
-        await DBOS.rewind_workflow_async(run_id, start_step=failed.number, queue_name=executors.queue)
+        await executors.client.rewind_workflow_async(run_id, start_step=failed.number, queue_name=executors.queue)
     elif run and run.status in ("failed", "cancelled"):
-        await DBOS.resume_workflow_async(run_id, queue_name=executors.queue)
+        await executors.client.resume_workflow_async(run_id, queue_name=executors.queue)
 
 
 async def fork_run(run_id: str, step: int) -> str:
@@ -113,7 +113,7 @@ async def fork_run(run_id: str, step: int) -> str:
     if step not in steps:
         known_steps = f"Its steps are {steps}." if run else "There is no such run."
         raise UserError(f"Run {run_id} has no step {step}. {known_steps}")
-    return (await DBOS.fork_workflow_async(run_id, step, queue_name=executors.queue)).workflow_id
+    return (await executors.client.fork_workflow_async(run_id, step, queue_name=executors.queue)).workflow_id
 
 
 async def delete_runs(days: float) -> int:
@@ -151,6 +151,8 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
         llm.idempotency_key.set(f"{DBOS.workflow_id}:{DBOS.step_id}")
         try:
             return await function(*args)
+        except ingestion.UnreadableError:
+            raise
         except Exception as error:
             wait = error.wait if isinstance(error, llm.ModelError) else None
             passes = wait is not None or database.is_retryable(error)
@@ -181,12 +183,8 @@ async def _start(workflow: Callable[..., Any], argument: BaseModel, subject: str
         if earlier.input and earlier.input["args"] != (argument,):
             raise KeyReusedError(f"The key {key!r} belongs to a {kind} with other content.")
         return run_id
-    attributes = SetWorkflowAttributes({"subject": subject})
-    with observability.span(f"start {kind}", run_id=run_id), SetWorkflowID(run_id), attributes, PropagateOtelContext():
-        if executors.queue == executors.QUEUE:
-            await DBOS.enqueue_workflow_async(executors.QUEUE, workflow, argument)
-        else:
-            await DBOS.start_workflow_async(workflow, argument)
+    with observability.span(f"start {kind}", run_id=run_id):
+        await executors.enqueue(kind, run_id, {"subject": subject}, argument)
     return run_id
 
 
@@ -201,7 +199,7 @@ async def _delete_old_runs() -> None:
 
 def _brief(record: logging.LogRecord) -> bool:
     # What DBOS logs of a step that failed for a known reason needs no traceback.
-    if record.exc_info and isinstance(error := record.exc_info[1], StepError) and error.__cause__ is None:
+    if record.exc_info and isinstance(error := record.exc_info[1], StepError | UserError) and not error.__cause__:
         record.msg, record.exc_info = f"{record.msg} {error}", None
     return True
 
@@ -225,7 +223,7 @@ async def _steps(run_id: str) -> list[Step]:
 
 def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
     attributes = status.attributes or {}
-    trace = attributes.get("dbos.otelContext", {})  # of PropagateOtelContext
+    trace = attributes.get("dbos.otelContext", {})
     return Run(
         id=status.workflow_id,
         kind=status.name,
@@ -236,6 +234,7 @@ def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
         steps=steps,
         result=status.output,
         error=str(status.error) if status.error else None,
+        unreadable=isinstance(status.error, ingestion.UnreadableError),
         trace_url=observability.trace_url(trace.get("traceparent")),
     )
 
