@@ -62,11 +62,12 @@ async def launch(concurrency: int | None) -> AsyncIterator[None]:
         )
         DBOS.listen_queues([] if concurrency == 0 else [queue])
         try:
+            DBOS.migrate(database.url())
+            if concurrency != 0:  # before the launch: later, DBOS would find it within a second only
+                await client.register_queue_async(queue, worker_concurrency=concurrency, polling_interval_sec=0.1)
             DBOS.launch()
         except DBAPIError as error:  # it makes a schema of its own
             raise UserError(f"DBOS cannot use the database: {str(error.orig).splitlines()[0]}") from error
-        if concurrency != 0:
-            await DBOS.register_queue_async(queue, worker_concurrency=concurrency, polling_interval_sec=0.1)
         adoption = asyncio.create_task(_adopt_orphans(executor_id))
         try:
             yield
