@@ -24,7 +24,7 @@ const PARTS: [part: string, lines: number, ...files: (string | RegExp)[]][] = [
   ["command line", 160, "app/__main__.py"],
   ["extractive answerer", 60, "embedded/extractive.py"],
   ["migrations", 90, /^migrations\/.*\.py$/],
-  ["app in all", 2220, /^app\/.*\.py$/],
+  ["app in all", 1900, /^app\/.*\.py$/],
   ["tests", 600, /^tests\//],
   ["config, CI, Docker", 250, /^[^/]*\.(ini|yaml|toml|example)$/, ".gitignore", "Dockerfile", /^\.github\//],
   ["README", 200, "README.md"],
@@ -38,7 +38,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   settings: [14, "a wrong one is told in a line"],
   ingestion: [106, "a splitter that knows headings, and formats.py: a hostile file is read in a process with limits"],
   "extractive answerer": [12, "it knows where sentences end"],
-  evaluation: [57, "rules and a model as judges, limits, a table beside the JSON"],
+  evaluation: [65, "rules and a model as judges, limits, a table beside the JSON"],
   llm: [37, "servers that differ in what they stream, errors that say what to set, prices"],
   agent: [20, "a limit on time that holds over attempts and waits; a reminder for models that write prose"],
   "command line": [71, "folders with a progress bar and each file's outcome, and eval"],
@@ -47,10 +47,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   workflow: [186, "executors.py: runs of a dead process move on, those of a live one never, and a full disk is told"],
   database: [20, "the refusal of another embedding model, and reindex"],
   observability: [13, "a backend that hangs holds nothing up, and the link to a trace"],
-  "app in all": [
-    105,
-    "the page's two routes, what a run is about, and files of other formats, read in a process with limits; a full disk",
-  ],
+  "app in all": [433, "what the parts above take more, and formats.py; not yet within the budget"],
 };
 /** Data, not to be read. */
 const DATA = ["embedded/minilm-vocabulary.txt", "constraints.txt"];

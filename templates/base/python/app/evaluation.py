@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from math import ceil, nan
 from pathlib import Path
@@ -150,12 +151,19 @@ async def _judge(case: Case, answer: Answer) -> Verdict:
 
 
 def _compare(case: Case, answer: Answer) -> Verdict:
-    """By rules: all that is expected stands in the answer, in the same words, and something is quoted."""
-    said = " ".join(answer.text.casefold().split())
-    wrong = [f"It does not say: {fact}." for fact in case.expected if fact.casefold() not in said]
+    """By words alone. `correct`: all that is expected is said in the same ones. `grounded`: nine in ten of the answer's
+    stand in its quotes or the question, so what is made up shows, but neither a lost "not" nor a wrong link."""
+    said = _words(re.sub(r"^\(.*\)$", "", answer.text, flags=re.MULTILINE))  # a line in brackets is a note
+    known = _words(" ".join([case.question, *(f"{c.heading} {c.quote}" for c in answer.citations)])).split()
+    wrong = [f"It does not say: {fact}." for fact in case.expected if f" {_words(fact)} " not in f" {said} "]
     if answer.stopped or answer.refused != case.refused:
         wrong = ["It answers." if case.refused else "It gives no answer."]
-    return Verdict(correct=not wrong, grounded=answer.refused or bool(answer.citations), reason=" ".join(wrong))
+    grounded = answer.refused or fmean([word in known for word in said.split()] or [False]) >= 0.9
+    return Verdict(correct=not wrong, grounded=grounded, reason=" ".join(wrong))
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def _summarize(results: list[Result]) -> dict[str, int | float]:
