@@ -66,9 +66,9 @@ describe.each(["new", "fill"])("a target of kind %s", (kind) => {
       expect(await readTree(cwd)).toEqual(exitCode === 0 ? whole : {});
       expect(await readdir(cwd)).toEqual(exitCode === 0 || kind === "fill" ? ["my-app"] : []);
       changes = at;
-      return at < 30 ? "goes on" : "over";
+      return at < 30 || (at < 200 && !codes.has(0)) ? "goes on" : "over";
     });
-    expect(changes).toBe(30);
+    expect(changes).toBeGreaterThanOrEqual(30);
     expect([...codes].sort()).toEqual([0, 130]);
   });
 

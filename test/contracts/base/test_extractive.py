@@ -6,7 +6,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from embedded.extractive import ExtractiveModel
+from embedded import extractive
 
 BILLING = "Invoices are sent monthly. They are kept for ten years. The portal shows three of them."
 
@@ -14,7 +14,7 @@ BILLING = "Invoices are sent monthly. They are kept for ten years. The portal sh
 async def draft(question: str) -> Any:
     found = json.dumps([{"passage": 4, "source": "billing.md", "heading": "Invoices", "text": BILLING}])
     tool: Any = {"role": "tool", "tool_call_id": "1", "content": found}
-    return (await ExtractiveModel().complete([{"role": "user", "content": question}, tool], [], AsyncMock())).draft
+    return (await extractive.complete([{"role": "user", "content": question}, tool], AsyncMock())).draft
 
 
 @pytest.mark.anyio

@@ -47,11 +47,12 @@ async def convert(suffix: str, content: bytes, seconds: float, limit: int) -> st
 
 def main(kind: str, seconds: str, limit: str) -> None:
     faulthandler.dump_traceback_later(float(seconds), exit=True)
-    with suppress(ImportError, ValueError):  # Windows has no such limits, macOS not all
+    if sys.platform != "win32":
         import resource
 
         for which, most in (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, MEMORY):
-            resource.setrlimit(which, (most, most))
+            with suppress(ValueError):  # macOS has no limit on data
+                resource.setrlimit(which, (most, most))
     from xberg import ConversionOptions, ExtractInput, ExtractionConfig, extract
 
     config = ExtractionConfig(
