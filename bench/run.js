@@ -2,7 +2,7 @@
 // machine that does nothing else. A part that cannot be measured, for want of a network, says so in its row. Names of
 // parts after it measure those alone, and write nothing: `npm run bench -- start ask`.
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { cpus, release, tmpdir, totalmem } from "node:os";
+import { cpus, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { execa } from "execa";
 import { inSeconds, median, row } from "./figures.js";
@@ -298,7 +298,7 @@ function medians(runs) {
 async function page(rows) {
   const uv = await run("uv", ["--version"], ROOT);
   const commit = await run("git", ["rev-parse", "--short", "HEAD"], ROOT);
-  const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}`;
+  const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux`;
   return `# Benchmarks
 
 Written by \`npm run bench\`: one run, on one machine. Compare ratios; seconds are this machine's.
