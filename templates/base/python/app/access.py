@@ -25,7 +25,8 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Any, receive: Channel, send: Channel) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            status, detail = check({name.decode(): value.decode("latin-1") for name, value in scope["headers"]})
+            headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+            status, detail = check(headers, (scope["client"] or [""])[0])
             if status:
                 body = json.dumps({"title": HTTPStatus(status).phrase, "status": status, "detail": detail})
                 headers = [(b"content-type", b"application/problem+json"), (b"www-authenticate", b"Bearer")]
@@ -35,8 +36,8 @@ class AccessMiddleware:
         await self.app(scope, receive, send)
 
 
-def check(headers: dict[str, str]) -> tuple[int, str]:
-    """Status 0 where the request may pass."""
+def check(headers: dict[str, str], client: str) -> tuple[int, str]:
+    """Status 0 where the request may pass. `client` is its address, told by a proxy if there is one."""
     if int(headers.get("content-length", 0)) > settings.max_upload_bytes:
         return 413, f"The body is larger than MAX_UPLOAD_BYTES, {settings.max_upload_bytes}."
     if settings.api_key:
@@ -44,6 +45,8 @@ def check(headers: dict[str, str]) -> tuple[int, str]:
         if hmac.compare_digest(given, f"Bearer {settings.api_key}".encode()):
             return 0, ""
         return 401, "Send the API key as `Authorization: Bearer <key>`."
+    if client not in LOOPBACK:
+        return 403, f"Client {client!r} is not this machine. Set API_KEY to serve others."
     host = headers.get("host", "")
     if re.sub(r":\d+$", "", host).strip("[]").lower() not in LOOPBACK:
         return 403, f"Host {host!r} is not this machine. Set API_KEY to serve other hosts."

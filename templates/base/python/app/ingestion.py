@@ -80,7 +80,7 @@ def check(upload: Upload) -> str:
     declared = re.search(rb"charset=[\"']?([\w-]+)", content[:1000]) if suffix in formats.KINDS else None
     try:
         text = content.decode(declared[1].decode() if declared else "utf-8-sig")
-    except (UnicodeDecodeError, LookupError) as error:
+    except (UnicodeError, LookupError) as error:
         raise UnreadableError(f"{upload.source}: {error}; save it as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

@@ -28,7 +28,7 @@ async def stack(concurrency: int | None, sample: bool = False) -> AsyncIterator[
 
 async def _load_sample() -> None:
     runs: dict[str, str] = {}
-    for path in sorted((ROOT / "data" / "sample").glob("*.*")):
+    for path in sorted((ROOT / "data" / "sample").glob("[!.]*.*")):
         upload = Upload(source=f"sample/{path.name}", content=path.read_bytes())
         # The key keeps a sample that was deleted from coming back at the next start.
         runs[upload.source] = await workflows.start_ingestion(upload, key=f"{upload.source} {upload.digest}")

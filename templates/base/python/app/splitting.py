@@ -11,7 +11,7 @@ PASSAGE_SIZE = 1000
 FENCED = r"^[ ]{0,3}(?P<fence>`{3,}+|~{3,}+).*\n(?:.*\n)*?(?:[ ]{0,3}(?P=fence)`*~*[ \t]*$|\Z)"
 LANDMARK = re.compile(
     rf"""{FENCED}                                                       # in there, nothing is a heading
-    | ^(?P<signs>\#{{1,6}})[ \t]+(?P<title>\S.*?)(?:[ \t]+\#+)?[ \t]*$
+    | ^(?P<signs>\#{{1,6}})[ \t]+(?P<title>\S.*)$
     | (?:\A\n*|(?<=\n\n))(?P<over>[=*#]{{3,}}\n[ ]*)?
       (?P<name>[^\s|>].*)\n(?P<under>(?P<line>[-=~^"*])(?P=line){{2,}})[ \t]*$""",
     re.MULTILINE | re.VERBOSE,
@@ -28,6 +28,7 @@ def split(text: str, size: int = PASSAGE_SIZE) -> list[Chunk]:
         (heading, passage.strip("\n"))
         for heading, section in _sections(text)
         for passage in _pack(section, size, (BLOCK, SENTENCE, LINE, rf"(?s).{{1,{size}}}"))
+        if passage.strip()
     ]
     return [Chunk(position=position, heading=h, text=t) for position, (h, t) in enumerate(passages)]
 
@@ -38,8 +39,12 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
     kinds: list[tuple[bool, str]] = []  # of underlined headings: the first to appear is level 1
     start = 0
     for mark in LANDMARK.finditer(text):
+        if len(mark[0]) > 300 and not mark["fence"]:
+            continue  # no heading: passages bear theirs along
         if mark["signs"]:
-            level, title = len(mark["signs"]), mark["title"]
+            level, title = len(mark["signs"]), mark["title"].rstrip()
+            bare = title.rstrip("#")
+            title = bare if bare.endswith((" ", "\t")) else title
         elif mark["fence"] or (mark["line"] not in "=-" and len(mark["under"]) < len(mark["name"])):
             continue
         else:
@@ -60,8 +65,7 @@ def _pack(text: str, size: int, pieces: tuple[str, ...]) -> Iterator[str]:
             yield passage
             passage = ""
         passage += piece
-    if passage.strip():
-        yield passage
+    yield passage
 
 
 def _cut(text: str, size: int, kinds: tuple[str, ...]) -> Iterator[str]:
