@@ -195,6 +195,8 @@ async def fork_run(run_id: RunId, step: Annotated[int, Query(ge=1)]) -> Run:
 async def _finished(run_id: str, seconds: float, response: Response) -> Run:
     run = await get_run(run_id, seconds)
     response.headers["Location"] = f"/runs/{run_id}"
+    if not seconds:
+        return run  # not waited for, so what becomes of it is no answer to this request
     if run.unreadable:
         raise HTTPException(422, run.error)
     if run.status == "failed":
