@@ -25,8 +25,8 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Any, receive: Channel, send: Channel) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
-            status, detail = check(headers, (scope["client"] or [""])[0])
+            sent = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+            status, detail = check(sent, (scope["client"] or [""])[0])
             if status:
                 body = json.dumps({"title": HTTPStatus(status).phrase, "status": status, "detail": detail})
                 headers = [(b"content-type", b"application/problem+json"), (b"www-authenticate", b"Bearer")]
