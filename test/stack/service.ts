@@ -237,7 +237,7 @@ import sys
 from pathlib import Path
 from embedded.postgres import serve
 with serve(Path(sys.argv[1])) as url:
-    print(url, flush=True)
+    print(url(), flush=True)
     sys.stdin.read()
 `;
 

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from embedded.postgres import serve
 with serve(Path(sys.argv[1])) as url:
-    print(url, flush=True)
+    print(url(), flush=True)
     sys.stdin.read()
 """
 
@@ -40,31 +40,32 @@ def test_what_was_committed_survives_the_kill_of_its_user(directory: Path) -> No
         connection.execute("CREATE EXTENSION vector")
         connection.execute("CREATE TABLE kept AS SELECT '[1,2]'::vector AS embedding")
         process.kill()
-    with serve(directory) as url, psycopg.connect(url) as connection:
+    with serve(directory) as url, psycopg.connect(url()) as connection:
         assert connection.execute("SELECT embedding::text FROM kept").fetchall() == [("[1,2]",)]
 
 
 def test_a_shared_server_runs_until_its_last_user_leaves(directory: Path) -> None:
     with other_user(directory) as (starter, starters_url), serve(directory) as url:
-        assert url == starters_url
+        assert url() == starters_url
         starter.communicate()
-        with psycopg.connect(url):
+        with psycopg.connect(starters_url):
             pass
     with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(url)
+        psycopg.connect(starters_url)
 
 
 def test_a_stale_pid_file_with_the_id_of_a_living_process_does_not_prevent_a_start(directory: Path) -> None:
-    with serve(directory):
+    with serve(directory) as url:
+        url()
         pid_file = directory / "cluster/data/postmaster.pid"
         _, *rest = pid_file.read_text().splitlines()
     pid_file.write_text("\n".join([str(os.getpid()), *rest]))
-    with serve(directory) as url, psycopg.connect(url):
+    with serve(directory) as url, psycopg.connect(url()):
         pass
 
 
 def test_a_password_is_asked_for_and_only_its_owner_can_read_it(directory: Path) -> None:
     with serve(directory) as url, pytest.raises(psycopg.OperationalError, match="password"):
-        psycopg.connect(url, password="wrong")
+        psycopg.connect(url(), password="wrong")
     if sys.platform != "win32":
         assert (directory / "cluster/password").stat().st_mode & 0o077 == 0

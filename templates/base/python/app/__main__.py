@@ -15,13 +15,10 @@ from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
-import uvicorn
 from pydantic import ValidationError
 
-from app import database, embeddings, evaluation, workflows
+from app import database
 from app.access import LOOPBACK
-from app.agent import Question
-from app.ingestion import SIGNATURES, Upload, check
 from app.models import Answer, Run, UserError
 from app.settings import ROOT, settings
 
@@ -40,12 +37,12 @@ def main() -> None:
 
 
 def command(function: Callable[..., Coroutine[Any, Any, None]]) -> None:
-    """Make an asynchronous function a command."""
+    """Make an asynchronous function a command. The database starts while its imports run."""
 
     @commands.command(function.__name__)
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        with database.server(), asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             runner.run(function(*args, **kwargs))
 
 
@@ -81,6 +78,9 @@ async def worker() -> None:
 @command
 async def ask(question: str) -> None:
     """Ask the documents a question."""
+    from app import workflows
+    from app.agent import Question
+
     async with _stack():
         _show(await workflows.wait(await workflows.start_question(Question(question=question)), 300))
 
@@ -105,6 +105,8 @@ async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> N
 @command
 async def runs(run_id: Annotated[str, typer.Argument()] = "") -> None:
     """List the latest runs, or show the steps of one."""
+    from app import workflows
+
     async with _stack():
         found = [await workflows.get_run(run_id)] if run_id else await workflows.list_runs(20)
     for run in found:
@@ -121,6 +123,8 @@ async def runs(run_id: Annotated[str, typer.Argument()] = "") -> None:
 @command
 async def fork(run_id: str, step: Annotated[int, typer.Option("--from", help="Number of a step.")]) -> None:
     """Run a question again from one of its steps on, in a new run that keeps the steps before it."""
+    from app import workflows
+
     async with _stack():
         forked = await workflows.fork_run(run_id, step)
         print(f"Run {forked}:", flush=True)
@@ -130,6 +134,8 @@ async def fork(run_id: str, step: Annotated[int, typer.Option("--from", help="Nu
 @command
 async def prune(days: Annotated[float, typer.Argument(min=0)]) -> None:
     """Delete the runs that ended so many days ago or earlier, with the text that they worked on."""
+    from app import workflows
+
     async with _stack():
         print(f"Deleted {await workflows.delete_runs(days)} runs.")
 
@@ -140,6 +146,8 @@ async def eval(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Ask the questions of evals/*.jsonl, and measure the answers. Exit code 1: worse than the settings allow."""
+    from app import evaluation
+
     cases = evaluation.read_cases(paths or sorted(ROOT.glob("evals/*.jsonl")))
     with redirect_stdout(sys.stderr):  # what else is printed, such as spans, is not the report
         async with _stack():
@@ -158,15 +166,16 @@ def migrate() -> None:
 @command
 async def reindex() -> None:
     """Compute the vectors of all documents anew, with the embedding model that is set."""
-    with database.server():
-        async with database.lifespan():
-            await database.reindex(embeddings.embed)
+    from app import embeddings
+
+    async with database.lifespan():
+        await database.reindex(embeddings.embed)
 
 
 def _stack(concurrency: int | None = None) -> AbstractAsyncContextManager[None]:
-    from app.main import stack  # it makes the application
+    from app.main import stack
 
-    return stack(concurrency, sample=concurrency is None and not database.url())
+    return stack(concurrency, sample=concurrency is None and database.is_embedded())
 
 
 def _show(run: Run | None) -> None:
@@ -191,6 +200,9 @@ def _files(given: Path) -> Iterator[tuple[str, Path]]:
 
 async def _take_in(source: str, path: Path, slots: asyncio.Semaphore) -> tuple[str, str]:
     """What became of a file and, where it was not taken in, why."""
+    from app import workflows
+    from app.ingestion import SIGNATURES, Upload, check
+
     if path.suffix.lower() not in SIGNATURES:
         return "skipped", f"{source}  {path.suffix or 'no suffix'} is not supported"
     async with slots:
@@ -213,10 +225,13 @@ async def _take_in(source: str, path: Path, slots: asyncio.Semaphore) -> tuple[s
 
 
 def _serve(host: str, reload: bool, patience: int) -> None:
+    import uvicorn
+
     with suppress(OSError), socket.create_connection((host, settings.port), timeout=1):
         raise typer.BadParameter(f"PORT {settings.port} is in use. Set another: PORT={settings.port + 1}.")
     uvicorn.run(
-        "app.main:app",
+        "app.main:create_app",
+        factory=True,
         host=host,
         port=settings.port,
         reload=reload,

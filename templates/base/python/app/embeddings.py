@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 
-from app import llm
 from app.settings import settings
 
 BATCH = 32
@@ -40,6 +39,8 @@ async def embed_built_in(texts: Sequence[str]) -> list[list[float]]:
 
 
 async def _embed_remotely(batch: list[str]) -> list[list[float]]:
+    from app import llm  # not needed for the built-in model
+
     with llm.explain("EMBEDDING_MODEL"):
         async with asyncio.timeout(settings.llm_timeout_seconds):
             response = await llm.client().embeddings.create(

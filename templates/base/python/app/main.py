@@ -3,12 +3,15 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from app import api, database, observability, workflows
+from app import database, observability, workflows
 from app.ingestion import Upload
 from app.models import UserError
 from app.settings import ROOT, settings
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 log = logging.getLogger("app")
 
@@ -52,5 +55,11 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
         raise
 
 
+def create_app() -> "ASGIApp":
+    """Make what is served."""
+    from app import api  # commands are quicker without
+
+    return api.create_app(lifespan)
+
+
 logging.basicConfig(format="%(levelname)s: %(message)s")
-app = api.create_app(lifespan)

@@ -9,8 +9,6 @@ from typing import Any, LiteralString, TypeVar
 from uuid import UUID
 
 import psycopg
-from alembic import command
-from alembic.config import Config
 from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
@@ -35,29 +33,41 @@ class DatabaseSettings(BaseSettings):
 
 
 _pool: AsyncConnectionPool[psycopg.AsyncConnection] | None = None
+_embedded_url: Callable[[], str] | None = None
 
 
 @contextmanager
 def server() -> Iterator[None]:
-    """Run the embedded server, for this process and its children, unless DATABASE_URL names one."""
+    """Run the embedded server, for this process and its children, unless DATABASE_URL names one.
+
+    It starts in the background: `url` waits for it.
+    """
+    global _embedded_url
     # To libpq itself, since DBOS and Alembic connect as well: give up soon, and only take a server that can write.
     os.environ.setdefault("PGCONNECT_TIMEOUT", str(PATIENCE))
     os.environ.setdefault("PGTARGETSESSIONATTRS", "read-write")
-    if DatabaseSettings().database_url:
+    if DatabaseSettings().database_url or _embedded_url:
         yield
         return
     from embedded import postgres  # not needed in production
 
-    with postgres.serve(settings.data_dir / "postgres") as embedded_url:
-        os.environ["DATABASE_URL"] = embedded_url
+    with postgres.serve(settings.data_dir / "postgres") as _embedded_url:
         try:
             yield
         finally:
-            del os.environ["DATABASE_URL"]
+            _embedded_url = None
+            os.environ.pop("DATABASE_URL", None)
+
+
+def is_embedded() -> bool:
+    """Whether this process runs the embedded server."""
+    return _embedded_url is not None
 
 
 def url() -> str:
     """In libpq's form; SQLAlchemy's and Heroku's are understood as well. Raises `UserError`, without the password."""
+    if _embedded_url and "DATABASE_URL" not in os.environ:
+        os.environ["DATABASE_URL"] = _embedded_url()
     given = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", DatabaseSettings().database_url)
     if given and not re.fullmatch(r"postgresql://(([^@/?#%]|%[\da-fA-F]{2})*@)?[^@]*", given):
         form = "postgresql://user:password@host/name, with %40 for @ in a password, %2F for / and %25 for %"
@@ -67,6 +77,9 @@ def url() -> str:
 
 def migrate() -> None:
     """Bring the schema up to date; several processes may do so at once. Raises `UserError` where it cannot."""
+    from alembic import command
+    from alembic.config import Config
+
     command.upgrade(Config(ROOT / "alembic.ini"), "head")
 
 

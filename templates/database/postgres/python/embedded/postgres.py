@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import distribution
 from pathlib import Path
@@ -42,8 +42,11 @@ LOG, DATA, PASSWORD = Path("log"), Path("cluster/data"), Path("cluster/password"
 
 
 @contextmanager
-def serve(directory: Path) -> Iterator[str]:
-    """Give the URL of the server in `directory`. It is shared with other processes; the last one to leave stops it."""
+def serve(directory: Path) -> Iterator[Callable[[], str]]:
+    """Start the server in `directory`, and give a function that waits for it and returns its URL.
+
+    It is shared with other processes; the last one to leave stops it.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     command = [sys.executable, "-P", "-X", "utf8", str(Path(__file__).resolve())]
@@ -52,12 +55,16 @@ def serve(directory: Path) -> Iterator[str]:
         command, cwd=directory, env=environment, start_new_session=True, creationflags=NO_WINDOW, encoding="utf-8",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as keeper:  # fmt: skip
-        assert keeper.stdout and keeper.stderr
-        if not (url := keeper.stdout.readline().strip()):
+
+        def url() -> str:
+            assert keeper.stdout and keeper.stderr
+            if url := keeper.stdout.readline().strip():
+                return url
             reason = keeper.stderr.read().strip()
             from app.models import UserError  # here, since the keeper has no path to it
 
             raise UserError(f"PostgreSQL does not start in {directory} (DATABASE_URL can name another): {reason}")
+
         yield url
 
 
