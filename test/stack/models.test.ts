@@ -380,7 +380,7 @@ const LIMITS: Record<string, Case> = {
     reply: wait({ "Retry-After": "30" }),
     attempts: 1,
     asked: 1,
-    error: /answered 429: Slow down\. It says to wait for 30 s\. AGENT_MAX_SECONDS leaves no time to try again\.$/,
+    error: /answered 429: Slow down\. It says to wait for 30 s; AGENT_MAX_SECONDS allows less\.$/,
   },
   "turns that are slow": {
     reply: () => async (response) => {

@@ -45,20 +45,23 @@ class RunStep(Protocol):
 
 async def answer(question: Question, run_step: RunStep, on_text: llm.OnText) -> Answer:
     """Let the model call tools until it answers or a limit in the settings is reached."""
+    result = Answer(text="", model="")
+    try:
+        async with asyncio.timeout(settings.agent_max_seconds) as limit:
+            return await _work(question, result, run_step, on_text)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return _stop(result, "time")
+
+
+async def _work(question: Question, result: Answer, run_step: RunStep, on_text: llm.OnText) -> Answer:
     messages: list[Any] = [{"role": "system", "content": INSTRUCTIONS}]
     messages += [message.model_dump() for message in question.messages]
     messages.append({"role": "user", "content": question.question})
     passages: list[Hit] = []  # all that the model has seen; it cites them by number, from 1
-    result = Answer(text="", model="")
-    deadline = asyncio.get_running_loop().time() + settings.agent_max_seconds
-
-    async def step(name: str, function: Callable[..., Awaitable[T]], *args: Any) -> T | None:
-        return await run_step(name, _within(deadline, function), *args)
-
     for turn in range(1, settings.agent_max_steps + 1):
-        completion = await step(f"llm {turn}", llm.complete, messages, DESCRIPTIONS, on_text)
-        if completion is None:
-            return _stop(result, "time")
+        completion = await run_step(f"llm {turn}", llm.complete, messages, DESCRIPTIONS, on_text)
         result.model = completion.model
         result.input_tokens += completion.input_tokens
         result.output_tokens += completion.output_tokens
@@ -76,32 +79,13 @@ async def answer(question: Question, run_step: RunStep, on_text: llm.OnText) -> 
         else:
             raise llm.ModelError(f"{result.model} calls no tools; LLM_MODEL has to. It says: {completion.text[:300]}")
         for number, call in enumerate(completion.tool_calls, 1):
-            content = await _call_tool(call, question.filters, passages, step, f"{turn}.{number}")
+            content = await _call_tool(call, question.filters, passages, run_step, f"{turn}.{number}")
             messages.append({"role": "tool", "tool_call_id": call["id"], "content": content})
     return _stop(result, "steps")
 
 
-def _within(deadline: float, function: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T | None]]:
-    """The function, or None where the deadline, by this process's clock, comes first: a step records which it was."""
-
-    async def attempt(*args: Any) -> T | None:
-        try:
-            async with asyncio.timeout_at(deadline) as limit:
-                return await function(*args)
-        except TimeoutError:
-            if limit.expired():
-                return None
-            raise
-        except llm.ModelError as error:
-            if error.wait and asyncio.get_running_loop().time() + error.wait > deadline:
-                raise llm.ModelError(f"{error} AGENT_MAX_SECONDS leaves no time to try again.") from None
-            raise
-
-    return attempt
-
-
 async def _call_tool(
-    call: llm.ToolCall, filters: dict[str, str], passages: list[Hit], step: Callable[..., Awaitable[Any]], turn: str
+    call: llm.ToolCall, filters: dict[str, str], passages: list[Hit], run_step: RunStep, turn: str
 ) -> str:
     """What the model reads; new passages are added to `passages`."""
     name, written = call["function"]["name"], call["function"]["arguments"]
@@ -112,7 +96,7 @@ async def _call_tool(
         arguments = arguments_model.model_validate_json(written)
     except ValidationError as error:
         return f"These arguments do not fit {name}: {error}"
-    found = await step(f"{name} {turn}", tool, arguments, filters)
+    found = await run_step(f"{name} {turn}", tool, arguments, filters)
     if isinstance(found, list) and all(isinstance(hit, Hit) for hit in found):
         passages += found
         found = [

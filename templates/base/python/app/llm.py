@@ -1,7 +1,7 @@
 """Completions: one call to a language model, with tools, streamed, and what it cost."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
@@ -106,23 +106,19 @@ def explain(model_setting: str) -> Iterator[None]:
         limit = f"LLM_TIMEOUT_SECONDS, {settings.llm_timeout_seconds:g}"
         raise ModelError(f"{server} did not answer within {limit}.", wait=0) from None
     except openai.APIStatusError as error:
-        code, wait = error.status_code, _wait_seconds(error.response.headers)
+        code, wait, most = error.status_code, 0.0, settings.agent_max_seconds
+        with suppress(ValueError):  # a date; models' servers send seconds
+            wait = float(error.response.headers.get("retry-after", 0))
         detail = error.body.get("message") if isinstance(error.body, dict) else error.message
         hints = {401: " LLM_API_KEY is missing or wrong.", 404: f" Are {model_setting} and LLM_BASE_URL right?"}
         message = f"{server} answered {code}: {str(detail)[:500]}{hints.get(code, '')}"
-        message += f" It says to wait for {wait:.0f} s." if wait > 0 else ""
-        passes = code in (408, 409, 429) or code >= 500
+        message += f" It says to wait for {wait:.0f} s; AGENT_MAX_SECONDS allows less." if wait > most else ""
+        passes = (code in (408, 409, 429) or code >= 500) and wait <= most
         raise ModelError(message, wait=wait if passes else None) from None
     except openai.APIConnectionError as error:
         raise ModelError(f"No connection to {server}: {error.__cause__}. Is LLM_BASE_URL right?", wait=0) from None
     except (openai.APIError, JSONDecodeError, UnicodeDecodeError) as error:  # inside the stream
         raise ModelError(f"{server} broke off its answer: {error}", wait=0) from None
-
-
-def _wait_seconds(headers: Mapping[str, str]) -> float:
-    with suppress(ValueError):  # a date; models' servers send seconds
-        return float(headers.get("retry-after", 0))
-    return 0.0
 
 
 def _price(model: str, usage: CompletionUsage) -> float | None:
