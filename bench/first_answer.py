@@ -35,7 +35,7 @@ def note_the_rest() -> None:
     from app import main, workflows
 
     note("start", workflows, "lifespan")
-    note("sample", main, "_load_sample")
+    note("sample", main, "_take_in")
     note("answer", workflows, "start_question")
 
 

@@ -1,17 +1,17 @@
 """Puts the four parts together and makes the application that is served."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from starlette.types import ASGIApp
 
 from app import database, observability, workflows
 from app.ingestion import Upload
 from app.models import UserError
 from app.settings import ROOT, settings
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
 
 log = logging.getLogger("app")
 
@@ -25,21 +25,19 @@ async def stack(concurrency: int | None, sample: bool = False) -> AsyncIterator[
     with database.server():
         async with observability.lifespan(), database.lifespan(), workflows.lifespan(concurrency):
             if sample and concurrency != 0 and not await database.list_documents(limit=1):
-                await _load_sample()
+                paths = (ROOT / "data" / "sample").glob("[!.]*.*")
+                uploads = [Upload(source=f"sample/{path.name}", content=path.read_bytes()) for path in paths]
+                await asyncio.gather(*map(_take_in, uploads))
             yield
 
 
-async def _load_sample() -> None:
-    runs: dict[str, str] = {}
-    for path in sorted((ROOT / "data" / "sample").glob("[!.]*.*")):
-        upload = Upload(source=f"sample/{path.name}", content=path.read_bytes())
-        # The key keeps a sample that was deleted from coming back at the next start.
-        runs[upload.source] = await workflows.start_ingestion(upload, key=f"{upload.source} {upload.digest}")
-    for source, run_id in runs.items():
-        await workflows.resume_run(run_id)  # where an earlier start failed
-        run = await workflows.wait(run_id, 60)
-        if run and run.error:
-            log.warning("%s was not taken in: %s", source, run.error)
+async def _take_in(upload: Upload) -> None:
+    # The key keeps a sample that was deleted from coming back at the next start.
+    run_id = await workflows.start_ingestion(upload, key=f"{upload.source} {upload.digest}")
+    await workflows.resume_run(run_id)  # where an earlier start failed
+    run = await workflows.wait(run_id, 60)
+    if run and run.error:
+        log.warning("%s was not taken in: %s", upload.source, run.error)
 
 
 @asynccontextmanager
@@ -55,7 +53,7 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
         raise
 
 
-def create_app() -> "ASGIApp":
+def create_app() -> ASGIApp:
     """Make what is served."""
     from app import api  # commands are quicker without
 
