@@ -23,11 +23,12 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from app import database
+from app import database, embeddings
 from embedded import minilm
 
 PER_DOCUMENT = 50
 FILTERS: list[dict[str, str]] = [{}, {"team": "3"}]  # all, and one passage in ten
+INDEX = "CREATE INDEX chunks_embedding ON chunks USING hnsw ((embedding::halfvec(384)) halfvec_cosine_ops)"
 NEAREST = """
     SELECT document_id, position FROM chunks JOIN documents ON documents.id = document_id
     WHERE metadata @> %s ORDER BY embedding::halfvec(384) <=> %s::halfvec LIMIT 10
@@ -71,16 +72,16 @@ async def fill(sentences: list[str], passages: int) -> None:
                 text, numerals = " ".join(random.sample(sentences, 5)), ",".join(f"{x:.5f}" for x in vector)
                 await copy.write_row((documents[i // PER_DOCUMENT], i % PER_DOCUMENT, "", text, f"[{numerals}]"))
         await cursor.execute("SET LOCAL maintenance_work_mem = '1GB'")
-        await database._build_index(connection, 384)
+        await cursor.execute("INSERT INTO embedding_model VALUES (%s, 384)", [embeddings.model_name()])
+        await cursor.execute(INDEX)
     async with await psycopg.AsyncConnection.connect(database.url(), autocommit=True) as connection:
         await connection.execute("VACUUM ANALYZE")
 
 
 async def compare(queries: list[tuple[str, list[float]]], filters: dict[str, str]) -> dict[str, Any]:
     """Each query both ways, one after the other; the first rounds warm the caches."""
-    assert database._pool
-    settings = database._pool.kwargs["options"]
-    async with await psycopg.AsyncConnection.connect(database.url(), autocommit=True, options=settings) as bare:
+    options = database.OPTIONS
+    async with await psycopg.AsyncConnection.connect(database.url(), autocommit=True, options=options) as bare:
         statement = sql.SQL(database.SEARCH).format(dimensions=sql.Literal(384))
 
         async def ours(text: str, vector: list[float]) -> None:
@@ -88,6 +89,7 @@ async def compare(queries: list[tuple[str, list[float]]], filters: dict[str, str
 
         async def theirs(text: str, vector: list[float]) -> None:
             values = {"text": text, "vector": str(vector), "filters": Jsonb(filters), "limit": 8}
+            values |= {"model": embeddings.model_name()}
             await (await bare.execute(statement, values)).fetchall()
 
         times: dict[str, list[float]] = {"search": [], "bare": []}

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
@@ -46,12 +46,17 @@ async def found(text: str, vector: list[float], **filters: str) -> list[str]:
     return [hit.text for hit in await database.search(text, vector, filters)]
 
 
-async def test_the_same_content_is_stored_once(opened: None) -> None:
-    for text in ("alpha", "beta", "gamma", "delta"):
-        saved = await asyncio.gather(*(save(f"{text} {number}.md", {text: X}) for number in range(8)))
-        assert saved == [await save("later.md", {text: X})] * 8
-    assert len(await database.list_documents(10)) == 4
-    assert len(await found("alpha", X)) == 4
+async def test_sources_with_the_same_content_are_documents_of_their_own(opened: None) -> None:
+    saved = await asyncio.gather(*(save(f"{number}.md", {"alpha": X}) for number in range(8)))
+    assert await database.list_documents(10) == list(saved)
+    assert await found("alpha", X) == ["alpha"] * 8
+
+
+async def test_a_document_that_comes_twice_at_once_is_stored_once(opened: None) -> None:
+    for text in ("alpha", "beta", "gamma"):
+        saved = await asyncio.gather(*(save("a.md", {text: X, "more": Y}) for _ in range(8)))
+        assert await database.list_documents(10) == saved[:1]
+        assert sorted(await found(text, X)) == [text, "more"]
 
 
 async def test_a_changed_document_replaces_its_passages_all_or_none(opened: None) -> None:
@@ -91,17 +96,37 @@ async def test_another_embedding_model_is_refused_until_the_documents_are_indexe
     opened: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await save("a.md", {"alpha": X, "beta": Y})
+    await save("changed.md", {"old": X})
+    deleted = await save("deleted.md", {"deleted": X})
     with pytest.raises(UserError, match=r"3 dimensions.*2 dimensions.*`reindex`"):
         await found("alpha", [1.0, 0.0])
     monkeypatch.setattr(embeddings, "model_name", lambda: "model-b")
     with pytest.raises(UserError, match=r"model-a.*model-b.*`reindex`"):
         await save("b.md", {"gamma": Z})
 
-    async def embed(texts: list[str]) -> list[list[float]]:
-        return [[1.0, 0.0] if text == "\nbeta" else [0.0, 1.0] for text in texts]
+    async def embed(chunks: Sequence[Chunk]) -> list[list[float]]:
+        if "old" in [chunk.text for chunk in chunks]:  # half-way, all is as ever, but that it is found by words alone
+            await database.ping()
+            assert (await found("alpha", [1.0, 0.0]))[0] == "alpha"
+            await save("changed.md", {"new": [0.9, 0.1]})
+            await database.delete_document(deleted.id)
+        return [[1.0, 0.0] if chunk.text == "beta" else [0.0, 1.0] for chunk in chunks]
 
-    await database.reindex(embed)
-    assert await found("nothing", [1.0, 0.0]) == ["beta", "alpha"]
+    monkeypatch.setattr(embeddings, "embed", embed)
+    async with asyncio.timeout(20):
+        await database.reindex()
+    assert await found("nothing", [1.0, 0.0]) == ["beta", "new", "alpha"]
+
+
+async def test_more_dimensions_than_can_be_searched_are_refused_with_the_limit(opened: None) -> None:
+    with pytest.raises(UserError, match=r"EMBEDDING_MODEL model-a .* 4,001 dimensions.* 4,000"):
+        await save("a.md", {"alpha": [1.0] * 4001})
+
+
+async def test_options_of_the_url_are_kept_beside_those_of_search(opened: None) -> None:
+    async with database._pool.connection() as connection:
+        shown = "SELECT current_setting('enable_sort'), current_setting('hnsw.iterative_scan')"
+        assert await (await connection.execute(shown)).fetchone() == ("off", "strict_order")
 
 
 async def test_documents_are_listed_in_pages_and_deleted_with_their_passages(opened: None) -> None:

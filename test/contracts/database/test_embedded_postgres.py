@@ -1,9 +1,12 @@
 """The embedded server outlives what happens to its users: one is killed, two come at once, a stale file stays."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +38,11 @@ def other_user(directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         yield process, process.stdout.readline().strip()
 
 
+def serve_once(directory: Path) -> str:
+    with serve(directory) as url:
+        return url()
+
+
 def test_what_was_committed_survives_the_kill_of_its_user(directory: Path) -> None:
     with other_user(directory) as (process, url), psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION vector")
@@ -62,6 +70,21 @@ def test_a_stale_pid_file_with_the_id_of_a_living_process_does_not_prevent_a_sta
     pid_file.write_text("\n".join([str(os.getpid()), *rest]))
     with serve(directory) as url, psycopg.connect(url()):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows halts no process")
+def test_a_server_that_does_not_answer_for_a_while_is_waited_for(directory: Path) -> None:
+    with serve(directory) as server, ThreadPoolExecutor() as thread:
+        url = server()
+        status = (directory / "cluster/data/postmaster.pid").read_text()
+        os.kill(int(status.splitlines()[0]), signal.SIGSTOP)
+        try:
+            other_url = thread.submit(lambda: serve_once(directory))
+            time.sleep(6)
+            assert (directory / "cluster/data/postmaster.pid").read_text() == status
+        finally:
+            os.kill(int(status.splitlines()[0]), signal.SIGCONT)
+        assert other_url.result(30) == url
 
 
 def test_a_password_is_asked_for_and_only_its_owner_can_read_it(directory: Path) -> None:

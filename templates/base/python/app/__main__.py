@@ -166,10 +166,8 @@ def migrate() -> None:
 @command
 async def reindex() -> None:
     """Compute the vectors of all documents anew, with the embedding model that is set."""
-    from app import embeddings
-
     async with database.lifespan():
-        await database.reindex(embeddings.embed)
+        await database.reindex()
 
 
 def _stack(concurrency: int | None = None) -> AbstractAsyncContextManager[None]:

@@ -17,8 +17,8 @@ from app.splitting import split
 
 SIGNATURES = {".md": b"", ".txt": b"", ".html": b"", ".htm": b"", ".pdf": b"%PDF-", ".docx": b"PK\3\4"}
 """What stands near the beginning of a file, by its suffix: of those that can be taken in."""
-BATCH = 64
-"""Passages that are embedded in one step."""
+BATCH = 32
+"""Passages that are embedded in one step, by one call: the most that some servers take."""
 
 
 class UnreadableError(UserError):
@@ -55,8 +55,7 @@ async def ingest(upload: Upload, run_step: RunStep) -> Document:
     chunks = await run_step("split", _split, upload)
     vectors: list[list[float]] = []
     for number, start in enumerate(range(0, len(chunks), BATCH), 1):
-        texts = [f"{chunk.heading}\n{chunk.text}" for chunk in chunks[start : start + BATCH]]
-        vectors += await run_step(f"embed {number}", embeddings.embed, texts)
+        vectors += await run_step(f"embed {number}", embeddings.embed, chunks[start : start + BATCH])
     return await run_step("store", database.save_document, document, chunks, vectors)
 
 

@@ -1,5 +1,6 @@
 """Stands in for a language model until LLM_MODEL is set: quotes the sentences that fit a question best, or refuses."""
 
+import asyncio
 import json
 import re
 from itertools import pairwise
@@ -7,7 +8,6 @@ from math import hypot
 from operator import mul
 from typing import Any
 
-from app import embeddings
 from app.llm import Completion, Draft, Messages, OnText, Quote
 from embedded import minilm
 
@@ -40,7 +40,7 @@ async def complete(messages: Messages, on_text: OnText) -> Completion:
 async def answer(question: str, passages: list[dict[str, Any]]) -> Draft:
     """Up to 500 characters from each of the best three passages, from the three sentences on that fit best."""
     split = [sentences(passage["text"]) for passage in passages]
-    target, *rest = await embeddings.embed_built_in([question, *(s for parts in split for s in parts)])
+    target, *rest = await asyncio.to_thread(minilm.embed, [question, *(s for parts in split for s in parts)])
     vectors, wanted, found, best = iter(rest), _words(question), set[str](), []
     for passage, parts in zip(passages, split, strict=True):
         meanings, fits = [next(vectors) for _ in parts], []

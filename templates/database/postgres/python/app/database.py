@@ -3,13 +3,14 @@
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, LiteralString, TypeVar
 from uuid import UUID
 
 import psycopg
-from psycopg import sql
+from psycopg import generators, sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -21,8 +22,12 @@ from app.models import Chunk, Document, Hit, UserError
 from app.settings import FROM_ENVIRONMENT, ROOT, settings
 
 T = TypeVar("T")
-Query = LiteralString | sql.Composed
 PATIENCE = 5  # seconds that it may take to connect, or to see whether a connection is still good
+# Enough for the nearest of 100,000 passages; with a filter, on through the index until enough of them match.
+OPTIONS = "-c hnsw.ef_search=400 -c hnsw.iterative_scan=strict_order"
+PASSAGES: LiteralString = """
+    SELECT document_id, source, position, heading, text, 0.0 AS score
+    FROM chunks JOIN documents ON documents.id = document_id WHERE """
 
 
 class DatabaseSettings(BaseSettings):
@@ -32,7 +37,7 @@ class DatabaseSettings(BaseSettings):
     """A PostgreSQL with pgvector 0.8.4 or later, `postgresql://user:password@host/name`."""
 
 
-_pool: AsyncConnectionPool[psycopg.AsyncConnection] | None = None
+_pool: AsyncConnectionPool[psycopg.AsyncConnection]  # there is one inside `lifespan`
 _embedded_url: Callable[[], str] | None = None
 
 
@@ -87,16 +92,18 @@ def migrate() -> None:
 async def lifespan() -> AsyncIterator[None]:
     global _pool
     await asyncio.to_thread(migrate)
-    # Enough for the nearest of 100,000 passages; with a filter, on through the index until enough of them match.
-    options = {"options": "-c hnsw.ef_search=400 -c hnsw.iterative_scan=strict_order"}
-    size: dict[str, Any] = {"min_size": 1, "max_size": 10}
-    async with AsyncConnectionPool(url(), kwargs=options, open=False, check=_check, timeout=PATIENCE, **size) as _pool:
+    options = f"{OPTIONS} {conninfo_to_dict(url()).get('options', '')}"
+    kwargs = {"autocommit": True, "options": options}
+    _pool = AsyncConnectionPool(
+        url(), min_size=1, max_size=10, kwargs=kwargs, open=False, check=_check, timeout=PATIENCE
+    )
+    async with _pool:
         yield
 
 
 async def ping() -> None:
     """Raise unless the database answers."""
-    async with _transaction():
+    async with _pool.connection():  # has been checked
         pass
 
 
@@ -113,23 +120,20 @@ def explain(error: BaseException) -> str:
 
 
 async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[float]]) -> Document:
-    """Store a document and its passages, all or nothing, in place of an older one of its source. Where another source
-    has the same content, its document stays and is returned. Raises `UserError` for another model's vectors."""
-    async with _transaction() as connection:
-        # One at a time: the same content can come in twice at once, and the first vectors decide on the model.
-        await connection.execute("LOCK TABLE embedding_model IN SHARE ROW EXCLUSIVE MODE")
-        await connection.execute("DELETE FROM documents WHERE id = %s", [document.id])
-        same_content = "SELECT * FROM documents WHERE content_hash = %s"
-        for stored in await _fetch(connection, Document, same_content, [document.content_hash]):
-            return stored
-        if not await _same_model(connection, len(vectors[0])):
-            await _build_index(connection, len(vectors[0]))
-        saved = document.model_copy(update={"chunks": len(chunks)})
+    """Store a document and its passages, all or nothing, in place of an older one of its source. Raises `UserError`
+    for vectors of another model."""
+    saved = document.model_copy(update={"chunks": len(chunks)})
+    async with _storing(len(vectors[0])) as connection:
         await connection.execute(
-            "INSERT INTO documents (id, source, content_hash, metadata, chunks)"
-            " VALUES (%(id)s, %(source)s, %(content_hash)s, %(metadata)s, %(chunks)s)",
+            """
+            INSERT INTO documents (id, source, content_hash, metadata, chunks)
+            VALUES (%(id)s, %(source)s, %(content_hash)s, %(metadata)s, %(chunks)s)
+            ON CONFLICT (id) DO UPDATE SET
+                content_hash = excluded.content_hash, metadata = excluded.metadata, chunks = excluded.chunks
+            """,
             saved.model_dump() | {"metadata": Jsonb(saved.metadata)},
         )
+        await connection.execute("DELETE FROM chunks WHERE document_id = %s", [document.id])
         await connection.cursor().executemany(
             "INSERT INTO chunks (document_id, position, heading, text, embedding) VALUES (%s, %s, %s, %s, %s::vector)",
             [(document.id, c.position, c.heading, c.text, str(v)) for c, v in zip(chunks, vectors, strict=True)],
@@ -139,61 +143,47 @@ async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Se
 
 async def search(text: str, vector: list[float], filters: dict[str, str], limit: int = 8) -> list[Hit]:
     """The passages nearest in meaning and those that share words, fused by reciprocal rank, of documents whose metadata
-    contain the pairs in `filters`. Raises `UserError` for another model's vectors."""
-    async with _transaction() as connection:
-        if not await _same_model(connection, len(vector)):
-            return []  # no document either
-        query = sql.SQL(SEARCH).format(dimensions=sql.Literal(len(vector)))
-        values = {"text": text, "vector": str(vector), "filters": Jsonb(filters), "limit": limit}
-        return await _fetch(connection, Hit, query, values)
+    contain the pairs in `filters`. Raises `UserError` for another model's vector."""
+    query = sql.SQL(SEARCH).format(dimensions=sql.Literal(len(vector)))
+    values = {"text": text, "vector": str(vector), "filters": Jsonb(filters), "limit": limit}
+    hits = await _fetch(Hit, query, values | {"model": embeddings.model_name()})
+    if not hits:
+        async with _pool.connection() as connection:
+            await _check_model(connection, len(vector))
+    return hits
 
 
 async def read_passages(source: str, position: int, filters: dict[str, str], limit: int = 4) -> list[Hit]:
     """The passages of a document from `position` on."""
-    query: LiteralString = """
-        SELECT document_id, source, position, heading, text, 0.0 AS score
-        FROM chunks JOIN documents ON documents.id = document_id
-        WHERE source = %s AND position >= %s AND metadata @> %s ORDER BY position LIMIT %s
-    """
-    async with _transaction() as connection:
-        return await _fetch(connection, Hit, query, [source, position, Jsonb(filters), limit])
+    query = PASSAGES + "source = %s AND position >= %s AND metadata @> %s ORDER BY position LIMIT %s"
+    return await _fetch(Hit, query, [source, position, Jsonb(filters), limit])
 
 
 async def get_document(document_id: UUID) -> Document | None:
-    async with _transaction() as connection:
-        query: LiteralString = "SELECT * FROM documents WHERE id = %s"
-        return next(iter(await _fetch(connection, Document, query, [document_id])), None)
+    return next(iter(await _fetch(Document, "SELECT * FROM documents WHERE id = %s", [document_id])), None)
 
 
 async def list_documents(limit: int, after: str = "") -> list[Document]:
     """By source; `after` is the last source of the page before."""
-    query: LiteralString = "SELECT * FROM documents WHERE source > %s ORDER BY source LIMIT %s"
-    async with _transaction() as connection:
-        return await _fetch(connection, Document, query, [after, limit])
+    return await _fetch(Document, "SELECT * FROM documents WHERE source > %s ORDER BY source LIMIT %s", [after, limit])
 
 
 async def delete_document(document_id: UUID) -> bool:
-    async with _transaction() as connection:
+    async with _pool.connection() as connection:
         return (await connection.execute("DELETE FROM documents WHERE id = %s", [document_id])).rowcount > 0
 
 
-async def reindex(embed: Callable[[list[str]], Awaitable[list[list[float]]]]) -> None:
-    """Compute all vectors anew, for another embedding model. Searches wait until it is done."""
-    async with _transaction() as connection:
-        await connection.execute("LOCK TABLE chunks, embedding_model")
-        await connection.execute("DELETE FROM embedding_model")
-        await connection.execute("DROP INDEX IF EXISTS chunks_embedding")
-        texts = "SELECT heading || E'\\n' || text, document_id, position FROM chunks"  # as ingestion embeds them
-        chunks = await (await connection.execute(texts)).fetchall()
-        for start in range(0, len(chunks), 256):
-            batch = chunks[start : start + 256]
-            vectors = await embed([chunk[0] for chunk in batch])
-            await connection.cursor().executemany(
-                "UPDATE chunks SET embedding = %s::vector WHERE document_id = %s AND position = %s",
-                [(str(vector), *chunk[1:]) for vector, chunk in zip(vectors, batch, strict=True)],
-            )
-        if chunks:
-            await _build_index(connection, len(vectors[0]))
+async def reindex() -> None:
+    """Compute all vectors anew, for another embedding model. A passage whose turn is to come is found by its words."""
+    [vector] = await embeddings.embed([Chunk(position=0, heading="", text="one for its length")])
+    async with _storing(len(vector), anew=True):
+        pass
+    update: LiteralString = "UPDATE chunks SET embedding = %s::vector WHERE document_id = %s AND position = %s"
+    while passages := await _fetch(Hit, PASSAGES + "embedding IS NULL LIMIT 32", []):
+        vectors = await embeddings.embed(passages)
+        values = [(str(v), p.document_id, p.position) for p, v in zip(passages, vectors, strict=True)]
+        async with _storing(len(vectors[0])) as connection:  # but not where a newer document has its own meanwhile
+            await connection.cursor().executemany(update + " AND embedding IS NULL", values)
 
 
 UNAVAILABLE = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout, OperationalError)
@@ -219,33 +209,42 @@ SEARCH = """
     )
     SELECT document_id, source, position, heading, text, score
     FROM fused JOIN chunks USING (document_id, position) JOIN documents ON documents.id = document_id
+    WHERE EXISTS (SELECT FROM embedding_model WHERE name = %(model)s AND dimensions = {dimensions})
     ORDER BY score DESC, source, position LIMIT %(limit)s
 """
 
 
+async def _check(connection: psycopg.AsyncConnection) -> None:
+    """Of a connection from the pool: its server may be gone, or hang."""
+    connection.pgconn.send_query(b"")
+    await connection.wait(generators.execute(connection.pgconn), timeout=PATIENCE)
+
+
+async def _fetch(row: type[T], query: LiteralString | sql.Composed, values: Any) -> list[T]:
+    async with _pool.connection() as connection, connection.cursor(row_factory=class_row(row)) as cursor:
+        return await (await cursor.execute(query, values)).fetchall()
+
+
 @asynccontextmanager
-async def _transaction() -> AsyncIterator[psycopg.AsyncConnection]:
-    assert _pool, "the database is open only inside `lifespan`"
+async def _storing(dimensions: int, anew: bool = False) -> AsyncIterator[psycopg.AsyncConnection]:
+    """A transaction that stores vectors, one at a time: the first ones, also of those `anew`, decide on the model."""
+    name = embeddings.model_name()
+    if dimensions > 4000:
+        most = "the most that PostgreSQL can search by are 4,000"
+        raise UserError(f"EMBEDDING_MODEL {name} gives vectors of {dimensions:,} dimensions; {most}. Set another one.")
     async with _pool.connection() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE embedding_model IN SHARE ROW EXCLUSIVE MODE")
+        if anew or not await _check_model(connection, dimensions):
+            # Takes no time, however many there are.
+            await connection.execute("ALTER TABLE chunks DROP COLUMN embedding, ADD COLUMN embedding vector")
+            await connection.execute("DELETE FROM embedding_model")
+            await connection.execute("INSERT INTO embedding_model VALUES (%s, %s)", [name, dimensions])
+            index = "CREATE INDEX chunks_embedding ON chunks USING hnsw ((embedding::halfvec({})) halfvec_cosine_ops)"
+            await connection.execute(sql.SQL(index).format(sql.Literal(dimensions)))
         yield connection
 
 
-async def _check(connection: psycopg.AsyncConnection) -> None:
-    """Of a connection from the pool: its server may be gone, or hang."""
-    answer = asyncio.create_task(AsyncConnectionPool.check_connection(connection))
-    if not (await asyncio.wait([answer], timeout=PATIENCE))[0]:
-        answer.cancel()  # is not waited for: where the server hangs, that takes long as well
-        raise PoolTimeout
-    await answer
-
-
-async def _fetch(connection: psycopg.AsyncConnection, row: type[T], query: Query, values: Any) -> list[T]:
-    cursor = connection.cursor(row_factory=class_row(row))
-    await cursor.execute(query, values)
-    return await cursor.fetchall()
-
-
-async def _same_model(connection: psycopg.AsyncConnection, dimensions: int) -> bool:
+async def _check_model(connection: psycopg.AsyncConnection, dimensions: int) -> bool:
     """False where no vector is stored yet. Raises when those stored are of another model."""
     wanted = (embeddings.model_name(), dimensions)
     stored = await (await connection.execute("SELECT name, dimensions FROM embedding_model")).fetchone()
@@ -255,9 +254,3 @@ async def _same_model(connection: psycopg.AsyncConnection, dimensions: int) -> b
             f" {wanted[0]} ({wanted[1]} dimensions). Set EMBEDDING_MODEL back, or run `reindex` to compute them anew."
         )
     return stored is not None
-
-
-async def _build_index(connection: psycopg.AsyncConnection, dimensions: int) -> None:
-    await connection.execute("INSERT INTO embedding_model VALUES (%s, %s)", [embeddings.model_name(), dimensions])
-    index = "CREATE INDEX chunks_embedding ON chunks USING hnsw ((embedding::halfvec({})) halfvec_cosine_ops)"
-    await connection.execute(sql.SQL(index).format(sql.Literal(dimensions)))

@@ -6,6 +6,7 @@ however hard, leaves no server behind.
 """
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -36,9 +37,10 @@ if sys.platform != "win32":
     INITDB.append("--set=dynamic_shared_memory_type=mmap")  # /dev/shm is small in a container
 # Reasons not to start that pass: a predecessor that is still going down, a port taken meanwhile.
 PASSING = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists', "could not bind")
-PATIENCE, TIMEOUT = 10.0, 60.0
+TIMEOUT = 60.0
 # The keeper works inside the server's directory.
 LOG, DATA, PASSWORD = Path("log"), Path("cluster/data"), Path("cluster/password")
+PID_FILE = DATA / "postmaster.pid"
 
 
 @contextmanager
@@ -95,7 +97,7 @@ def keep() -> None:
 
 def running() -> str | None:
     """Give the URL if the server that answers knows our password: the port in a stale pid file may be another's."""
-    status = read(DATA / "postmaster.pid").splitlines()
+    status = read(PID_FILE).splitlines()
     if len(status) < 8 or status[7].strip() != "ready":
         return None
     port, password = status[3], read(PASSWORD)
@@ -108,19 +110,29 @@ def running() -> str | None:
 def start() -> None:
     if not DATA.exists():
         create()
-    began = time.monotonic()
+    deadline = time.monotonic() + TIMEOUT
     while not running():
-        # What does not answer may still be coming up or going down, unless it says that it is ready. PostgreSQL itself
-        # believes a stale file if the process id is in use again; its shared memory keeps two servers apart even so.
-        if "ready" in read(DATA / "postmaster.pid") or time.monotonic() > began + PATIENCE:
-            (DATA / "postmaster.pid").unlink(missing_ok=True)
+        # What does not answer may be busy, coming up or going down; beside it, PostgreSQL starts no second server.
+        if is_taken(read(PID_FILE).partition("\n")[0]):
+            PID_FILE.unlink(missing_ok=True)
         LOG.write_text("", encoding="utf-8")
         with socket.create_server(("127.0.0.1", 0)) as free:
             port: int = free.getsockname()[1]
         if run("pg_ctl", "start", f"--options=-p {port}"):
-            if time.monotonic() > began + TIMEOUT or not any(reason in read(LOG) for reason in PASSING):
+            if time.monotonic() > deadline or not any(reason in read(LOG) for reason in PASSING):
                 raise RuntimeError(read(LOG))
             time.sleep(0.2)
+
+
+def is_taken(process_id: str) -> bool:
+    """Whether the id of a server that is gone is another program's now, which PostgreSQL would take for the server."""
+    if sys.platform == "win32":
+        return False  # there, it is not mistaken
+    if sys.platform == "linux":
+        status = read(Path("/proc", process_id, "stat"))
+        return status != "" and not re.search(r"\(postgres\) [^Z]", status)  # Z: dead, but not reaped
+    shown = subprocess.run(["ps", "-o", "comm=", "-p", process_id], capture_output=True, encoding="utf-8")
+    return shown.stdout != "" and "postgres" not in shown.stdout
 
 
 def create() -> None:

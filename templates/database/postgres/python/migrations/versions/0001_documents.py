@@ -14,7 +14,7 @@ def upgrade() -> None:
         CREATE TABLE documents (
             id uuid PRIMARY KEY,
             source text NOT NULL UNIQUE,
-            content_hash text NOT NULL UNIQUE,
+            content_hash text NOT NULL,
             metadata jsonb NOT NULL,
             chunks integer NOT NULL,
             created_at timestamptz NOT NULL DEFAULT now()
@@ -26,7 +26,7 @@ def upgrade() -> None:
             position integer NOT NULL,
             heading text NOT NULL,
             text text NOT NULL,
-            embedding vector NOT NULL,
+            embedding vector, -- NULL: `reindex` has not come to it yet
             words tsvector GENERATED ALWAYS AS (to_tsvector('english', heading || ' ' || text)) STORED,
             PRIMARY KEY (document_id, position)
         );
