@@ -104,9 +104,8 @@ describe("dev, without a key", () => {
     const response = await service.request("POST", "/ask", { question: "x".repeat(4001) });
     expect(response.status).toBe(422);
     expect(response.headers.get("content-type")).toBe("application/problem+json");
-    const { detail, errors } = (await response.json()) as { detail: string; errors: object[] };
-    expect(detail).toContain("question");
-    expect(errors).toMatchObject([{ limit: { max_length: 4000 } }]);
+    const { detail } = (await response.json()) as { detail: string };
+    expect(detail).toMatch(/body\.question: .* 4000 characters/);
     expect((await service.request("PUT", "/documents/picture.png", "PNG")).status).toBe(422);
   });
 

@@ -123,34 +123,31 @@ test("what does not end within DRAIN_SECONDS is left to the next", async () => {
   expect(model.counts(question)).toEqual([1, 1, 2]);
 });
 
-test("fork repeats a run from a step on, by the API and on the command line", async () => {
+test("fork repeats a run from a step on, with the settings of the command", async () => {
   const question = "How long are invoices kept? (forked)";
   const { id, steps, result } = await service.ask(question);
-  const from = steps.find(({ name }) => name === "llm 3")?.number ?? 0;
-  const forked = await service.call<Run>("POST", `/runs/${id}/fork?step=${from}`);
-  expect(forked.id).not.toBe(id);
-  const run = await service.run(forked.id, 60);
-  expect(run).toMatchObject({ status: "succeeded", result });
-  expect(run.steps.map(({ name }) => name)).toEqual(steps.map(({ name }) => name));
-  expect(model.counts(question)).toEqual([1, 1, 2]);
-
-  // Nobody but the command has its settings.
   const here = { project, data: folder, env: { ...model.env, ...at(), LLM_MODEL: "another" } };
   const second = steps.find(({ name }) => name === "llm 2")?.number ?? 0;
   const typed = await command(here, "fork", id, "--from", String(second));
   expect(typed, typed.stderr).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(result.text) });
-  expect(model.counts(question)).toEqual([1, 2, 3]);
+  expect(model.counts(question)).toEqual([1, 2, 2]);
   expect(model.asked(question).map(({ body }) => body.model)).toEqual([
-    ...Array(4).fill("scripted"),
+    ...Array(3).fill("scripted"),
     ...Array(2).fill("another"),
   ]);
+  const [latest] = await service.call<Run[]>("GET", "/runs?limit=1");
+  expect(latest?.id).not.toBe(id);
+  const run = await service.run(latest?.id ?? "");
+  expect(run).toMatchObject({ status: "succeeded", result: { text: result.text } });
+  expect(run.steps.map(({ name }) => name)).toEqual(steps.map(({ name }) => name));
 
-  const missing = await service.request("POST", `/runs/${id}/fork?step=99`);
-  expect([missing.status, await missing.text()]).toEqual([422, expect.stringContaining("no step 99")]);
-  expect(await command(here, "fork", "nobody", "--from", "1")).toMatchObject({
-    exitCode: 1,
-    stderr: expect.stringMatching(/no run|no such run/),
-  });
+  for (const [of, from, told] of [
+    [id, "99", /no step 99/],
+    ["nobody", "1", /no run|no such run/],
+  ] as const) {
+    const refused = await command(here, "fork", of, "--from", from);
+    expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(told) });
+  }
 });
 
 const FIND = `

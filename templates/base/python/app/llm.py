@@ -121,7 +121,7 @@ def explain(model_setting: str) -> Iterator[None]:
         raise ModelError(f"{server} broke off its answer: {error}", wait=0) from None
 
 
-def _price(model: str, usage: CompletionUsage) -> float | None:
+def price(model: str, usage: CompletionUsage) -> float | None:
     """In dollars, where the server tells it or the model is on the published list."""
     if (told := getattr(usage, "cost", None)) is not None:  # by OpenRouter
         return float(told)
@@ -167,7 +167,7 @@ async def _ask(messages: Messages, tools: Tools, on_text: OnText) -> Completion:
         raise ModelError(f"{settings.llm_model} sent no whole answer. Is LLM_BASE_URL right?", wait=0)
     if usage:
         completion.input_tokens, completion.output_tokens = usage.prompt_tokens, usage.completion_tokens
-        completion.cost_usd = _price(settings.llm_model, usage)
+        completion.cost_usd = price(settings.llm_model, usage)
     try:
         completion.draft = Draft.model_validate_json(written)
         await on_text(completion.draft.text[len(shown) :])

@@ -3,21 +3,29 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import Field, Json, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-T = TypeVar("T", bound=BaseSettings)
+from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOTENV = os.environ.get("ENV_FILE", ROOT / ".env")
-FROM_ENVIRONMENT = SettingsConfigDict(env_file=DOTENV, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore")
 
 
-class Settings(BaseSettings):
-    model_config = FROM_ENVIRONMENT
+class FromEnvironment(BaseSettings, env_file=DOTENV, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"):
+    """Read at import: where one is wrong, this says so and ends the process."""
 
+    def __init__(self) -> None:
+        try:
+            super().__init__()
+        except ValidationError as error:
+            wrong = [f"{str(each['loc'][0]).upper()}={each['input']}: {each['msg']}" for each in error.errors()]
+            sys.exit("\n".join(wrong))
+        except (OSError, UnicodeError) as error:
+            sys.exit(f"{DOTENV} cannot be read: {error}")
+
+
+class Settings(FromEnvironment):
     data_dir: Path = ROOT / ".data"
     """Folder for all that the embedded parts keep."""
     host: str = "127.0.0.1"
@@ -28,7 +36,7 @@ class Settings(BaseSettings):
     """Take in data/sample where there are no documents; `dev` sets it."""
     api_key: str = ""
     """Key that clients send as `Authorization: Bearer <key>`."""
-    cors_origins: Json[list[str]] = Field([], validate_default=False)
+    cors_origins: Json[list[str]] = Field(default=[], validate_default=False)
     """Web origins that may call the API from a browser, as a JSON list."""
     llm_model: str = ""
     """Model that answers. Without one, answers are sentences quoted from the documents."""
@@ -60,15 +68,4 @@ class Settings(BaseSettings):
     """Time that reading one HTML, PDF or Word file may take."""
 
 
-def read(kind: type[T]) -> T:
-    """Read settings. They are read at import, so where one is wrong, this says so and ends the process."""
-    try:
-        return kind()
-    except ValidationError as error:
-        wrong = [f"{str(each['loc'][0]).upper()}={each['input']}: {each['msg']}" for each in error.errors()]
-        sys.exit("\n".join(wrong))
-    except (OSError, UnicodeError) as error:
-        sys.exit(f"{DOTENV} cannot be read: {error}")
-
-
-settings = read(Settings)
+settings = Settings()

@@ -9,37 +9,32 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
-from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import StringConstraints
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
-from app import database, formats, ingestion, workflows
-from app.access import OPEN_PATHS, AccessMiddleware
+from app import database, ingestion, workflows
+from app.access import OPEN_PATHS, AccessMiddleware, problem
 from app.agent import Question
 from app.ingestion import Upload
 from app.models import Chunk, Document, Run, Text, UserError
 from app.settings import ROOT, settings
 
-Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
-Name = Annotated[Text, Path(max_length=500)]
-Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
-After = Annotated[int, Header(alias="Last-Event-ID", ge=0, le=10**9)]
-Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the run to end")]
-DocumentId = Annotated[UUID, Path(alias="document", description="Its id")]
-Pair = Annotated[str, StringConstraints(pattern=r"^[^:\x00]+:[^\x00]*$", max_length=500)]
-Metadata = Annotated[Sequence[Pair], Query(examples=["team:support"])]
-KINDS = ("text/markdown", "text/plain", *formats.KINDS.values())
-BODY = {"required": True, "content": {kind: {"schema": {"type": "string"}} for kind in KINDS}}
-POLICY = "default-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
-
 T = TypeVar("T")
-ERRORS = (UserError, RequestValidationError, StarletteHTTPException, *database.UNAVAILABLE, Exception)
+
+Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
+Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the run to end")]
+Limit = Annotated[int, Query(ge=1, le=100)]
+RunId = Annotated[Text, Path(max_length=500)]
+DocumentId = Annotated[UUID, Path(alias="document", description="Its id")]
+Source = Annotated[Text, Path(alias="document", max_length=500, description="Its name")]
+Pair = Annotated[str, StringConstraints(pattern=r"^[^:\x00]+:[^\x00]*$", max_length=500)]
+BODY = {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+POLICY = "default-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 
 PROBLEM = {"type": "object", "properties": {"status": {"type": "integer"}, "detail": {"type": "string"}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -47,12 +42,13 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status in (400, 401, 403, 404, 409, 413, 422, 502, 503)
 }
 ENDED: dict[int | str, dict[str, Any]] = {200: {"model": Run}}
+ERRORS = (UserError, RequestValidationError, StarletteHTTPException, *database.UNAVAILABLE, Exception)
 
 probes = APIRouter(responses={503: PROBLEMS[503]})
 routes = APIRouter(responses=PROBLEMS)
 
 
-def create_app(lifespan: Lifespan) -> FastAPI:
+def create_app(lifespan: Callable[[Any], AbstractAsyncContextManager[None]]) -> FastAPI:
     app = FastAPI(
         title="Answers from documents",
         lifespan=lifespan,
@@ -61,8 +57,6 @@ def create_app(lifespan: Lifespan) -> FastAPI:
     )
     app.include_router(probes)
     app.include_router(routes, dependencies=[Depends(HTTPBearer(auto_error=False))] if settings.api_key else [])
-    # AccessMiddleware knows the length that is declared; this one counts what comes without.
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_upload_bytes)
     app.add_middleware(AccessMiddleware)
     app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
     # A stream that is open when the server stops is cut off, which needs no traceback.
@@ -93,10 +87,10 @@ async def ready() -> dict[str, str]:
 
 @routes.put("/documents/{document:path}", status_code=202, responses=ENDED, openapi_extra={"requestBody": BODY})
 async def put_document(
-    source: Annotated[Text, Path(alias="document", max_length=500, description="Its name")],
+    source: Source,
     request: Request,
     response: Response,
-    metadata: Metadata = (),
+    metadata: Annotated[Sequence[Pair], Query(examples=["team:support"])] = (),
     key: Key = None,
     wait: Wait = 30,
 ) -> Run:
@@ -108,7 +102,7 @@ async def put_document(
 
 
 @routes.get("/documents")
-async def list_documents(limit: Annotated[int, Query(ge=1, le=100)] = 50, after: Text = "") -> list[Document]:
+async def list_documents(limit: Limit = 50, after: Text = "") -> list[Document]:
     """By name; `after` is the last name of the page before."""
     return await database.list_documents(limit, after)
 
@@ -136,60 +130,58 @@ async def ask(question: Question, response: Response, key: Key = None, wait: Wai
     return await _finished(await workflows.start_question(question, key), wait, response)
 
 
-async def started(question: Question, key: Key = None) -> str:
+async def started(question: Question, key: Key = None) -> Run:
     """Before a stream begins: inside it, an error could not be told any more."""
-    return await workflows.start_question(question, key)
+    return await get_run(await workflows.start_question(question, key))
 
 
 @routes.post("/ask/stream", response_class=EventSourceResponse)
-async def ask_stream(run_id: Annotated[str, Depends(started)]) -> AsyncIterator[ServerSentEvent]:
+async def ask_stream(run: Annotated[Run, Depends(started)]) -> AsyncIterator[ServerSentEvent]:
     """Ask, and follow the run: `run` first and last, `step` and `text` between."""
-    yield ServerSentEvent(event="run", data=await workflows.get_run(run_id))
-    async for event in _follow(run_id, 0):
+    yield ServerSentEvent(event="run", data=run)
+    async for event in follow_run(run):
         yield event
 
 
 @routes.get("/runs")
-async def list_runs(limit: Annotated[int, Query(ge=1, le=100)] = 20) -> list[Run]:
+async def list_runs(limit: Limit = 20) -> list[Run]:
     return await workflows.list_runs(limit)
 
 
 @routes.get("/runs/{run_id}")
-async def get_run(run_id: Name, wait: Wait = 0) -> Run:
+async def get_run(run_id: RunId, wait: Wait = 0) -> Run:
     return _found(await workflows.wait(run_id, wait), "run", run_id)
 
 
-async def existing(run_id: Name) -> str:
-    return (await get_run(run_id)).id
+async def existing(run_id: RunId) -> Run:
+    return await get_run(run_id)
 
 
-RunId = Annotated[str, Depends(existing)]
+Existing = Annotated[Run, Depends(existing)]
 
 
 @routes.get("/runs/{run_id}/events", response_class=EventSourceResponse)
-async def follow_run(run_id: RunId, last_event_id: After = 0) -> AsyncIterator[ServerSentEvent]:
+async def follow_run(
+    run: Existing,
+    last_event_id: Annotated[int, Header(alias="Last-Event-ID", ge=0, le=10**9)] = 0,
+) -> AsyncIterator[ServerSentEvent]:
     """The events of a run, from behind `Last-Event-ID` on, until it ends."""
-    async for event in _follow(run_id, last_event_id):
-        yield event
+    async for event in workflows.events(run.id, last_event_id):
+        yield ServerSentEvent(id=str(event.number), event=event.type, data=event.data)
+    yield ServerSentEvent(event="run", data=await workflows.get_run(run.id))
 
 
 @routes.post("/runs/{run_id}/cancel")
-async def cancel_run(run_id: RunId) -> Run:
-    await workflows.cancel_run(run_id)
-    return await get_run(run_id)
+async def cancel_run(run: Existing) -> Run:
+    await workflows.cancel_run(run.id)
+    return await get_run(run.id)
 
 
 @routes.post("/runs/{run_id}/resume")
-async def resume_run(run_id: RunId) -> Run:
+async def resume_run(run: Existing) -> Run:
     """Carry on a cancelled or failed run behind its last recorded step."""
-    await workflows.resume_run(run_id)
-    return await get_run(run_id)
-
-
-@routes.post("/runs/{run_id}/fork", status_code=202)
-async def fork_run(run_id: RunId, step: Annotated[int, Query(ge=1)]) -> Run:
-    """Start a new run that keeps the steps before `step` and runs the others again."""
-    return await get_run(await workflows.fork_run(run_id, step))
+    await workflows.resume_run(run.id)
+    return await get_run(run.id)
 
 
 async def _finished(run_id: str, seconds: float, response: Response) -> Run:
@@ -206,31 +198,22 @@ async def _finished(run_id: str, seconds: float, response: Response) -> Run:
     return run
 
 
-async def _follow(run_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
-    async for event in workflows.events(run_id, after):
-        yield ServerSentEvent(id=str(event.number), event=event.type, data=event.data)
-    yield ServerSentEvent(event="run", data=await workflows.get_run(run_id))
-
-
 def _found(value: T | None, what: str, key: object) -> T:
     if not value:
         raise HTTPException(404, f"There is no {what} {key}.")
     return value
 
 
-async def _as_problem(_: Request, error: Exception) -> JSONResponse:
-    problem: dict[str, Any] = {"status": 500, "detail": "The server failed; its log says why."}
+async def _as_problem(_: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
-        errors = [
-            {"field": ".".join(map(str, e["loc"])), "message": e["msg"], "limit": e.get("ctx")} for e in error.errors()
-        ]
-        problem = {"status": 422, "detail": f"{errors[0]['field']}: {errors[0]['message']}", "errors": errors}
-    elif isinstance(error, StarletteHTTPException):
-        problem = {"status": error.status_code, "detail": error.detail}
-    elif isinstance(error, UserError):
-        problem = {"status": 409 if isinstance(error, workflows.KeyReusedError) else 422, "detail": str(error)}
-    elif database.is_retryable(error):
-        problem = {"status": 503, "detail": f"{database.explain(error).partition(':')[0]}. Try again later."}
-    problem["title"] = HTTPStatus(problem["status"]).phrase
-    headers = {"Retry-After": "5"} if problem["status"] == 503 else getattr(error, "headers", None)
-    return JSONResponse(jsonable_encoder(problem), problem["status"], headers, "application/problem+json")
+        return problem(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+    if isinstance(error, StarletteHTTPException):
+        return problem(error.status_code, error.detail, error.headers)
+    if isinstance(error, workflows.KeyReusedError):
+        return problem(409, str(error))
+    if isinstance(error, UserError):
+        return problem(422, str(error))
+    if database.is_retryable(error):
+        detail = f"{database.explain(error).partition(':')[0]}. Try again later."
+        return problem(503, detail, {"Retry-After": "5"})
+    return problem(500, "The server failed; its log says why.")

@@ -14,12 +14,11 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from pydantic_settings import BaseSettings
 from sqlalchemy.exc import OperationalError
 
 from app import embeddings
 from app.models import Chunk, Document, Hit, UserError
-from app.settings import FROM_ENVIRONMENT, ROOT, settings
+from app.settings import ROOT, FromEnvironment, settings
 
 T = TypeVar("T")
 PATIENCE = 5  # seconds that it may take to connect, or to see whether a connection is still good
@@ -30,9 +29,7 @@ PASSAGES: LiteralString = """
     FROM chunks JOIN documents ON documents.id = document_id WHERE """
 
 
-class DatabaseSettings(BaseSettings):
-    model_config = FROM_ENVIRONMENT
-
+class DatabaseSettings(FromEnvironment):
     database_url: str = ""
     """A PostgreSQL with pgvector 0.8.4 or later, `postgresql://user:password@host/name`."""
 

@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import logfire
 from logfire.types import ServerResponseCallbackHelper
-from pydantic_settings import BaseSettings
 
-from app.settings import FROM_ENVIRONMENT
+from app.settings import FromEnvironment
 
 if TYPE_CHECKING:
     from app.llm import Completion
 
 span = logfire.span
-project_url: str | None = None
 
 
-class ObservabilitySettings(BaseSettings):
-    model_config = FROM_ENVIRONMENT
-
+class ObservabilitySettings(FromEnvironment):
     logfire_token: str | None = None
     """Write token of a Logfire project."""
     logfire_environment: str = "development"
@@ -35,10 +31,13 @@ class ObservabilitySettings(BaseSettings):
     """Print the spans. `dev --trace` sets it."""
 
 
+settings = ObservabilitySettings()
+project_url: str | None = None
+
+
 @asynccontextmanager
 async def lifespan() -> AsyncIterator[None]:
     """Collect spans, and send them in the background. At the end, what is left to send gets 5 seconds."""
-    settings = ObservabilitySettings()
     logfire.configure(
         service_name="app",
         token=settings.logfire_token,
