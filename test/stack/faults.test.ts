@@ -32,6 +32,7 @@ describe("at the start", () => {
     ["a port that is no number", "PORT=abc: ", { PORT: "abc" }],
     ["a list that is no JSON", "CORS_ORIGINS=http://x: ", { CORS_ORIGINS: "http://x" }],
     ["a limit below zero", "AGENT_MAX_STEPS=-1: ", { AGENT_MAX_STEPS: "-1" }],
+    ["a setting of one part", "TRACE_CONSOLE=maybe: ", { TRACE_CONSOLE: "maybe" }],
     ["a database URL of another kind", "DATABASE_URL is not of the form ", { DATABASE_URL: "mysql://a:sEcret@b/c" }],
     ["a password that is not encoded", "DATABASE_URL is not of the form ", database("ret/@h")],
     ["a database on no host", "failed to resolve host", database("no.such.host.invalid")],

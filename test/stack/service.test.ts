@@ -120,7 +120,7 @@ describe("dev, without a key", () => {
 
   test("the commands speak to it", async () => {
     await mkdir(join(files, "deep"));
-    await writeFile(join(files, "deep/roof.md"), "# Roof\n\nThe roof garden closes at 21:00.\n");
+    await writeFile(join(files, "deep/roof.md"), "# Roof\n\nThe roof garden closes at 21:00. \u65e5\u672c.\n");
     await writeFile(join(files, "picture.png"), "no text");
     const here = { project, data, env: { DATA_DIR: undefined } };
     const ingested = await command(here, "ingest", files);
@@ -130,7 +130,9 @@ describe("dev, without a key", () => {
       "skipped picture.png .png is not supported",
     ]);
 
-    const { exitCode, stdout } = await command(here, "ask", "When does the roof garden close?");
+    // A terminal of Windows may know no other characters.
+    const narrow = { ...here, env: { ...here.env, PYTHONIOENCODING: "cp1252" } };
+    const { exitCode, stdout } = await command(narrow, "ask", "When does the roof garden close?");
     expect(exitCode).toBe(0);
     expect(stdout).toMatch(/deep\/roof\.md/);
     expect(stdout).toContain("The roof garden closes at 21:00.");
@@ -142,6 +144,36 @@ describe("dev, without a key", () => {
     const shown = await command(here, "runs", latest?.id ?? "");
     expect(shown.stdout).toMatch(/llm 1 +attempts: 1/);
   });
+});
+
+test("an address that cannot be served is told before anything starts", async () => {
+  const env = { HOST: "192.0.2.1", API_KEY: "a key" };
+  const { exitCode, stdout, stderr } = await command({ project, data: "", env }, "serve");
+  expect([exitCode, stdout]).toEqual([1, ""]);
+  expect(stderr).toMatch(/^HOST=192\.0\.2\.1, PORT=8000: [^\n]*$/);
+});
+
+test("two files that would have one name are told, and neither is taken in", async () => {
+  const folder = await makeFolder("files-");
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const [first, second] = [join(folder, "a"), join(folder, "b")];
+  for (const place of [first, second]) {
+    await mkdir(place);
+    await writeFile(join(place, "notes.md"), place);
+  }
+  const { exitCode, stderr } = await command({ project, data: folder }, "ingest", first, second);
+  expect(exitCode).toBe(1);
+  expect(stderr).toBe(`${first}/notes.md and ${second}/notes.md would both be notes.md. Give the folder above them.`);
+});
+
+test("dev that is killed leaves nothing", async () => {
+  const data = await makeFolder("data-");
+  onTestFinished(() => rm(data, { recursive: true }));
+  const service = await Service.start({ project, data, command: [join(project, ".venv/bin/my-app"), "dev"] });
+  const held = await service.holdings();
+  expect(held.processes.size).toBeGreaterThan(2);
+  service.signal("SIGKILL");
+  expect(await service.left(held)).toEqual([]);
 });
 
 test("without a running one, a command starts the stack and leaves nothing", async () => {

@@ -7,9 +7,10 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, redirect_stdout, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from functools import wraps
+from io import TextIOWrapper
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any
@@ -18,14 +19,15 @@ import typer
 from pydantic import ValidationError
 
 from app import database
-from app.access import LOOPBACK
 from app.models import Answer, Run, UserError
-from app.settings import ROOT, settings
+from app.settings import LOOPBACK, ROOT, settings
 
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # Windows may know only 256 characters
     try:
         commands()
     except UserError as error:
@@ -53,7 +55,7 @@ def dev(trace: Annotated[bool, typer.Option(help="Print the spans of each reques
     os.environ |= {"TRACE_CONSOLE": "true"} if trace else {}
     with database.server():
         database.migrate()  # says here what is wrong with a database
-        _serve("127.0.0.1", reload=True, patience=1)
+        _serve("127.0.0.1", patience=1, reload_dirs=[str(ROOT / "app")])
 
 
 @commands.command()
@@ -61,7 +63,7 @@ def serve() -> None:
     """Serve as in production, at HOST and PORT."""
     if settings.host not in LOOPBACK and not settings.api_key:
         raise typer.BadParameter(f"HOST {settings.host} needs an API_KEY. Set one in .env.")
-    _serve(settings.host, reload=False, patience=max(1, settings.drain_seconds))
+    _serve(settings.host, patience=max(1, settings.drain_seconds))
 
 
 @command
@@ -88,10 +90,10 @@ async def ask(question: str) -> None:
 @command
 async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
     """Take in documents: files, or folders with all that is in them."""
-    files, slots = [file for path in paths for file in _files(path)], asyncio.Semaphore(4)
+    files, slots = _files(paths), asyncio.Semaphore(4)
     async with _stack():
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # what fails is said once, and not into the bar
-        work = asyncio.as_completed([_take_in(source, path, slots) for source, path in files])
+        work = asyncio.as_completed([_take_in(source, path, slots) for source, path in files.items()])
         with typer.progressbar(work, len(files), "Taking in", show_pos=True, file=sys.stderr) as bar:
             outcomes = [await done for done in bar]
     for outcome, line in sorted(outcomes):
@@ -132,7 +134,7 @@ async def fork(run_id: str, step: Annotated[int, typer.Option("--from", help="Nu
 
 
 @command
-async def prune(days: Annotated[float, typer.Argument(min=0)]) -> None:
+async def prune(days: Annotated[float, typer.Argument(min=0, max=36_500)]) -> None:
     """Delete the runs that ended so many days ago or earlier, with the text that they worked on."""
     from app import workflows
 
@@ -149,18 +151,10 @@ async def eval(
     from app import evaluation
 
     cases = evaluation.read_cases(paths or sorted(ROOT.glob("evals/*.jsonl")))
-    with redirect_stdout(sys.stderr):  # what else is printed, such as spans, is not the report
-        async with _stack():
-            report = await evaluation.evaluate(cases)
+    async with _stack():
+        report = await evaluation.evaluate(cases)
     print(report.model_dump_json(indent=2, ensure_ascii=True) if as_json else evaluation.table(report))
     sys.exit(bool(report.missed))
-
-
-@commands.command()
-def migrate() -> None:
-    """Bring the database's schema up to date."""
-    with database.server():
-        database.migrate()
 
 
 @command
@@ -186,14 +180,18 @@ def _show(run: Run | None) -> None:
         print(f"\nTrace: {run.trace_url}")
 
 
-def _files(given: Path) -> Iterator[tuple[str, Path]]:
-    """A file and its name or, below a folder, the path from there; hidden ones stay out."""
-    if not given.is_dir():
-        yield given.name, given
-    for path in sorted(given.rglob("*")):
-        below = path.relative_to(given)
-        if path.is_file() and not any(part.startswith(".") for part in below.parts):
-            yield os.fsencode(below.as_posix()).decode(errors="replace"), path
+def _files(given: list[Path]) -> dict[str, Path]:
+    """Files by name: their own or, below a folder, the path from there; hidden ones stay out there."""
+    files: dict[str, Path] = {}
+    for top in given:
+        for path in [top, *sorted(top.rglob("*"))]:
+            name = path.name if path == top else path.relative_to(top).as_posix()
+            if path.is_file() and (path == top or "/." not in f"/{name}"):
+                source = os.fsencode(name).decode(errors="replace")
+                if source in files:
+                    raise UserError(f"{files[source]} and {path} would both be {source}. Give the folder above them.")
+                files[source] = path
+    return files
 
 
 async def _take_in(source: str, path: Path, slots: asyncio.Semaphore) -> tuple[str, str]:
@@ -210,30 +208,28 @@ async def _take_in(source: str, path: Path, slots: asyncio.Semaphore) -> tuple[s
             upload = Upload(source=source, content=content)
             check(upload)
             run = await workflows.wait(await workflows.start_ingestion(upload), 24 * 3600)
-        except database.UNAVAILABLE as error:
-            why = database.explain(error)
-        except (UserError, OSError, ValidationError) as error:
-            why = str(error)
-        else:
             if run and run.status == "succeeded":
                 return "succeeded" if any(step.name == "store" for step in run.steps) else "unchanged", ""
-            why = f"{run.error or run.status}" if run else "its run is gone"
-    why = " ".join(why.split()).removeprefix(f"{source}: ")
-    return "failed", f"{source}  {why}"
+            why = run.error or run.status if run else "its run is gone"
+        except (UserError, OSError, ValidationError, *database.UNAVAILABLE) as error:
+            why = database.explain(error) if database.is_retryable(error) else str(error)
+    return "failed", f"{source}  {' '.join(why.split()).removeprefix(f'{source}: ')}"
 
 
-def _serve(host: str, reload: bool, patience: int) -> None:
+def _serve(host: str, patience: int, reload_dirs: list[str] | None = None) -> None:
     import uvicorn
 
-    with suppress(OSError), socket.create_connection((host, settings.port), timeout=1):
-        raise typer.BadParameter(f"PORT {settings.port} is in use. Set another: PORT={settings.port + 1}.")
+    try:  # uvicorn would do so after all else has started, and on Windows share a port with others
+        socket.create_server((host, settings.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise UserError(f"HOST={host}, PORT={settings.port}: {error.strerror}. Set another.") from None
     uvicorn.run(
         "app.main:create_app",
         factory=True,
         host=host,
         port=settings.port,
-        reload=reload,
-        reload_dirs=[str(ROOT / "app")] if reload else None,
+        reload=bool(reload_dirs),
+        reload_dirs=reload_dirs,
         loop="asyncio:SelectorEventLoop",  # on Windows, psycopg needs this one
         timeout_graceful_shutdown=patience,
         log_level="warning",

@@ -10,9 +10,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.settings import settings
+from app.settings import LOOPBACK, settings
 
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 OPEN_PATHS = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 
 

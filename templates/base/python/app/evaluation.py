@@ -53,7 +53,7 @@ class Verdict(BaseModel):
 
 class Result(BaseModel):
     """`recall`: share of the sources that one search finds. `rank`: of its first passage from any of them.
-    `cost_usd`: of the answer and its judge, where both are known."""
+    `cost_usd`: of the answer and its judge. What is not known is NaN, null in JSON."""
 
     case: Case
     run_id: str = ""
@@ -61,12 +61,12 @@ class Result(BaseModel):
     verdict: Verdict = Verdict(correct=False, grounded=False, reason="")  # until there is one
     recall: float = 0
     rank: int | None = None
-    seconds: float | None = None
-    cost_usd: float | None = None
+    seconds: float = nan
+    cost_usd: float = nan
 
 
 class Report(BaseModel):
-    """`missed`: what the settings do not allow. A figure that is not known is NaN, null in JSON."""
+    """`missed`: what the settings do not allow."""
 
     results: list[Result]
     summary: dict[str, int | float]
@@ -106,7 +106,7 @@ def table(report: Report) -> str:
     lines = ["correct grounded rank seconds  question"]
     for result in report.results:
         verdict, question = result.verdict, shorten(result.case.question, 49, placeholder="...")
-        measured = f"{result.rank or '-':>4} {result.seconds or nan:7.1f}"
+        measured = f"{result.rank or '-':>4} {result.seconds:7.1f}"
         lines.append(f"{verdict.correct!s:>7} {verdict.grounded!s:>8} {measured}  {question}")
         if verdict.reason:
             lines.append(f"    {result.run_id}: {verdict.reason}")
@@ -127,17 +127,17 @@ async def _evaluate(case: Case, slots: asyncio.Semaphore) -> Result:
             if not run or not run.finished_at or not isinstance(run.result, Answer):
                 raise UserError(f"The run {run.status}: {run.error}" if run else "The run is gone.")
             result.answer, result.seconds = run.result, (run.finished_at - run.created_at).total_seconds()
-            await _judge(result)
+            result.verdict, price = await _judge(case, result.answer)
+            result.cost_usd = sum(nan if cost is None else cost for cost in (result.answer.cost_usd, price))
         except (UserError, OpenAIError, ValidationError) as error:
             result.verdict.reason = str(error)
     return result
 
 
-async def _judge(result: Result) -> None:
-    case, answer = result.case, result.answer
+async def _judge(case: Case, answer: Answer) -> tuple[Verdict, float | None]:
+    """With the price of the judgment, where it is known."""
     if limits.eval_judge_model == "none" or answer.stopped or answer.refused or case.refused:
-        result.verdict, result.cost_usd = _compare(case, answer), answer.cost_usd
-        return
+        return _compare(case, answer), 0
     quotes = [citation.quote for citation in answer.citations]
     asked = {"question": case.question, "expected": case.expected, "answer": answer.text, "quotes": quotes}
     judge = llm.client().with_options(max_retries=3, timeout=settings.llm_timeout_seconds)
@@ -147,12 +147,10 @@ async def _judge(result: Result) -> None:
             messages=[{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": json.dumps(asked)}],
             response_format=Verdict,
         )
-    price = llm.price(limits.eval_judge_model, completion.usage) if completion.usage else None
-    if answer.cost_usd is not None and price is not None:
-        result.cost_usd = answer.cost_usd + price
     if not completion.choices or not completion.choices[0].message.parsed:
         raise UserError(f"{limits.eval_judge_model} gave no verdict.")
-    result.verdict = completion.choices[0].message.parsed
+    price = llm.price(limits.eval_judge_model, completion.usage) if completion.usage else None
+    return completion.choices[0].message.parsed, price
 
 
 def _compare(case: Case, answer: Answer) -> Verdict:
@@ -174,7 +172,7 @@ def _words(text: str) -> str:
 def _summarize(results: list[Result]) -> dict[str, int | float]:
     located = [result for result in results if result.case.sources]
     answered = [result for result in results if result.answer.text and not result.answer.refused]
-    seconds = sorted(result.seconds for result in results if result.seconds is not None) or [nan]
+    seconds = sorted(result.seconds for result in results if result.answer.model) or [nan]
     return {
         "cases": len(results),
         "recall": fmean([result.recall for result in located] or [nan]),
@@ -184,5 +182,5 @@ def _summarize(results: list[Result]) -> dict[str, int | float]:
         "p95_seconds": seconds[ceil(0.95 * len(seconds)) - 1],
         "input_tokens": sum(result.answer.input_tokens for result in results),
         "output_tokens": sum(result.answer.output_tokens for result in results),
-        "cost_usd": sum(nan if result.cost_usd is None else result.cost_usd for result in results),
+        "cost_usd": sum(result.cost_usd for result in results),
     }

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from multiprocessing import parent_process
+from threading import Thread
 from typing import Any
 
 from starlette.types import ASGIApp
@@ -57,7 +60,14 @@ def create_app() -> ASGIApp:
     """Make what is served."""
     from app import api  # commands are quicker without
 
+    Thread(target=_end_with_dev, daemon=True).start()
     return api.create_app(lifespan)
+
+
+def _end_with_dev() -> None:
+    if dev := parent_process():  # it may be killed, and then cannot end this one
+        dev.join()
+        signal.raise_signal(signal.SIGTERM)
 
 
 logging.basicConfig(format="%(levelname)s: %(message)s")

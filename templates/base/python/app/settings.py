@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOTENV = os.environ.get("ENV_FILE", ROOT / ".env")
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class FromEnvironment(BaseSettings, env_file=DOTENV, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"):
@@ -54,7 +55,7 @@ class Settings(FromEnvironment):
     """Runs that a process works on at once. 0: `serve` works on none and leaves them to `worker`."""
     drain_seconds: NonNegativeInt = 20
     """Time that runs under way have to end when `serve` or `worker` is stopped. Others take over the rest."""
-    run_retention_days: NonNegativeFloat = 30
+    run_retention_days: Annotated[float, Field(ge=0, le=36_500)] = 30
     """Days that ended runs are kept, with the text that they worked on. 0: for ever."""
     agent_max_steps: PositiveInt = 8
     """Calls to the model that one question may take."""

@@ -4,6 +4,7 @@ It collects the OpenTelemetry spans of the API and the workflow engine; those of
 """
 
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from threading import Thread
@@ -43,7 +44,7 @@ async def lifespan() -> AsyncIterator[None]:
         token=settings.logfire_token,
         environment=settings.logfire_environment,
         send_to_logfire=bool(settings.logfire_token),
-        console=logfire.ConsoleOptions() if settings.trace_console else False,
+        console=logfire.ConsoleOptions(output=sys.stderr) if settings.trace_console else False,
         metrics=False,
         inspect_arguments=False,
         advanced=logfire.AdvancedOptions(base_url=settings.logfire_base_url, server_response_hook=_learn_project_url),
