@@ -48,7 +48,7 @@ def test_what_was_committed_survives_the_kill_of_its_user(directory: Path) -> No
         connection.execute("CREATE EXTENSION vector")
         connection.execute("CREATE TABLE kept AS SELECT '[1,2]'::vector AS embedding")
         process.kill()
-    with serve(directory) as url, psycopg.connect(url()) as connection:
+    with serve(directory) as again, psycopg.connect(again()) as connection:
         assert connection.execute("SELECT embedding::text FROM kept").fetchall() == [("[1,2]",)]
 
 

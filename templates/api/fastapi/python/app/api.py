@@ -8,14 +8,14 @@ from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import StringConstraints
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import HTTPException
 
 from app import database, ingestion, workflows
 from app.access import OPEN_PATHS, AccessMiddleware, problem
@@ -42,7 +42,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status in (400, 401, 403, 404, 409, 413, 422, 502, 503)
 }
 ENDED: dict[int | str, dict[str, Any]] = {200: {"model": Run}}
-ERRORS = (UserError, RequestValidationError, StarletteHTTPException, *database.UNAVAILABLE, Exception)
+ERRORS = (UserError, RequestValidationError, HTTPException, *database.UNAVAILABLE, Exception)
 
 probes = APIRouter(responses={503: PROBLEMS[503]})
 routes = APIRouter(responses=PROBLEMS)
@@ -207,7 +207,7 @@ def _found(value: T | None, what: str, key: object) -> T:
 async def _as_problem(_: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         return problem(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
-    if isinstance(error, StarletteHTTPException):
+    if isinstance(error, HTTPException):
         return problem(error.status_code, error.detail, error.headers)
     if isinstance(error, workflows.KeyReusedError):
         return problem(409, str(error))
