@@ -49,7 +49,7 @@ beforeAll(async () => {
   const script = join(import.meta.dirname, "make-files.py");
   const options = { env: environment(), extendEnv: false };
   await execa("uv", ["run", "--no-project", ...libraries, script, folder, address], options);
-  const env = { CONVERSION_SECONDS: "10", TMPDIR: temporary };
+  const env = { CONVERSION_SECONDS: "10", DRAIN_SECONDS: "1", TMPDIR: temporary };
   service = await Service.start({ project, data, env, command: ["uv", "run", "my-app", "serve"] });
 }, 180_000);
 
@@ -159,3 +159,12 @@ test("on the command line, a folder shows its progress, each failure with its re
   const piped = await command({ project, data }, "ingest", join(folder, "good"));
   expect([piped.exitCode, piped.stdout]).toEqual([0, "5 unchanged"]);
 }, 180_000);
+
+test("a service that is stopped ends the reading of a file", async () => {
+  const body = await readFile(join(folder, "bad/endless.pdf"));
+  await fetch(`${service.url}/documents/last.pdf?wait=0`, { method: "PUT", body });
+  await until("reading", 20, async () => (await readers()).length > 0);
+  const held = await service.holdings();
+  service.signal("SIGTERM");
+  expect(await service.left(held, 6)).toEqual([]);
+}, 60_000);

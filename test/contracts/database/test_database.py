@@ -69,6 +69,19 @@ async def test_a_changed_document_replaces_its_passages_all_or_none(opened: None
     assert await found("", X) == ["new one"]
 
 
+async def test_a_document_can_be_deleted_while_it_changes(opened: None) -> None:
+    for number in range(10):
+        document = await save("a.md", {f"{number}": X})
+        changed, deleted = await asyncio.gather(save("a.md", {f"{number} changed": Y}), _delete_soon(document))
+        assert deleted
+        assert await database.get_document(document.id) in (None, changed)
+
+
+async def _delete_soon(document: Document) -> bool:
+    await asyncio.sleep(0.003)
+    return await database.delete_document(document.id)
+
+
 async def test_search_fuses_meaning_and_words(opened: None) -> None:
     await save("a.md", {"apples": X, "pears": Y, "plums": Z})
     assert await found("nothing", [0.5, 1.0, 0.8]) == ["pears", "plums", "apples"]

@@ -9,14 +9,14 @@ import faulthandler
 import os
 import subprocess
 import sys
+import time
 from contextlib import suppress
+from threading import Thread
 
 WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 KINDS = {".html": "text/html", ".htm": "text/html", ".pdf": "application/pdf", ".docx": WORD}
-MEMORY = 1_000_000_000
-"""Bytes that reading a file may take, where the system can limit it: on Linux."""
-AT_ONCE = asyncio.Semaphore(2)
-"""So many files are read at once."""
+MEMORY = 1_000_000_000  # bytes that reading a file may take, where the system can limit it: on Linux
+AT_ONCE = asyncio.Semaphore(2)  # files that are read
 FAULTS = {
     "password": "it is encrypted; save it without a password",
     "limit exceeded": "it unpacks to far more than its size, as a bomb does",
@@ -30,7 +30,7 @@ FAULTS = {
 
 async def convert(suffix: str, content: bytes, seconds: float, limit: int) -> str:
     """Its Markdown: at most so many characters, in so many seconds. Raises ValueError that says what is wrong."""
-    command = [sys.executable, "-I", __file__, KINDS[suffix], str(seconds), str(limit)]
+    command = [sys.executable, "-I", __file__, KINDS[suffix], str(seconds), str(limit), str(os.getpid())]
     pipe = subprocess.PIPE
     async with AT_ONCE:
         # On Windows, this event loop runs no processes of its own.
@@ -45,8 +45,9 @@ async def convert(suffix: str, content: bytes, seconds: float, limit: int) -> st
     return text.decode().replace("\0", "")
 
 
-def main(kind: str, seconds: str, limit: str) -> None:
+def main(kind: str, seconds: str, limit: str, parent: str) -> None:
     faulthandler.dump_traceback_later(float(seconds), exit=True)
+    Thread(target=_end_with, args=[int(parent)], daemon=True).start()
     if sys.platform != "win32":
         import resource
 
@@ -70,6 +71,12 @@ def main(kind: str, seconds: str, limit: str) -> None:
     sys.stdout.buffer.write(text.encode())
     sys.stdout.flush()
     os._exit(0)  # threads of xberg may crash the usual way out
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:  # on Windows, it stays the same: there, only the time ends it
+        time.sleep(0.5)
+    os._exit(1)
 
 
 if __name__ == "__main__":

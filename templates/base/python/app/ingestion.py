@@ -17,8 +17,7 @@ from app.splitting import split
 
 SIGNATURES = {".md": b"", ".txt": b"", ".html": b"", ".htm": b"", ".pdf": b"%PDF-", ".docx": b"PK\3\4"}
 """What stands near the beginning of a file, by its suffix: of those that can be taken in."""
-BATCH = 32
-"""Passages that are embedded in one step, by one call: the most that some servers take."""
+BATCH = 32  # passages that are embedded in one step, by one call: the most that some servers take
 
 
 class UnreadableError(UserError):
@@ -61,21 +60,19 @@ async def ingest(upload: Upload, run_step: RunStep) -> Document:
 
 def check(upload: Upload) -> str:
     """Its text, or nothing where it takes a converter. Raises `UnreadableError` for what shows at a glance."""
-    suffix, content, fault = upload.suffix, upload.content, ""
-    if suffix not in SIGNATURES:
-        fault = f"{suffix or 'no suffix'} is not supported, only {', '.join(SIGNATURES)}"
-    elif len(content) > settings.max_upload_bytes:
-        fault = f"larger than MAX_UPLOAD_BYTES, {settings.max_upload_bytes}"
-    elif not content.strip():
-        fault = "no text in it"
-    elif SIGNATURES[suffix] not in content[:1000]:
-        fault = f"not a {suffix} file, whatever its name says"
-    elif suffix in (".pdf", ".docx"):
-        return ""
-    elif b"\0" in content:
-        fault = "a binary file, not text in UTF-8"
-    if fault:
+    suffix, content = upload.suffix, upload.content
+    signature = SIGNATURES.get(suffix, b"")
+    faults = {
+        f"{suffix or 'no suffix'} is not supported, only {', '.join(SIGNATURES)}": suffix not in SIGNATURES,
+        f"larger than MAX_UPLOAD_BYTES, {settings.max_upload_bytes}": len(content) > settings.max_upload_bytes,
+        "no text in it": not content.strip(),
+        f"not a {suffix} file, whatever its name says": signature not in content[:1000],
+        "a binary file, not text in UTF-8": not signature and b"\0" in content,
+    }
+    if fault := next((words for words, applies in faults.items() if applies), None):
         raise UnreadableError(f"{upload.source}: {fault}")
+    if signature:
+        return ""
     declared = re.search(rb"charset=[\"']?([\w-]+)", content[:1000]) if suffix in formats.KINDS else None
     try:
         text = content.decode(declared[1].decode() if declared else "utf-8-sig")

@@ -36,21 +36,17 @@ def split(text: str, size: int = PASSAGE_SIZE) -> list[Chunk]:
 def _sections(text: str) -> Iterator[tuple[str, str]]:
     """What stands below each heading, with the path of headings to it."""
     path: list[tuple[int, str]] = []
-    kinds: list[tuple[bool, str]] = []  # of underlined headings: the first to appear is level 1
+    levels: dict[tuple[bool, str], int] = {}  # of underlined headings: the first kind to appear is level 1
     start = 0
     for mark in LANDMARK.finditer(text):
-        if len(mark[0]) > 300 and not mark["fence"]:
-            continue  # no heading: passages bear theirs along
-        if mark["signs"]:
-            level, title = len(mark["signs"]), mark["title"].rstrip()
-            bare = title.rstrip("#")
-            title = bare if bare.endswith((" ", "\t")) else title
-        elif mark["fence"] or (mark["line"] not in "=-" and len(mark["under"]) < len(mark["name"])):
+        signs, line = mark["signs"], mark["line"]
+        is_rule = line and line not in "=-" and len(mark["under"]) < len(mark["name"])
+        if mark["fence"] or is_rule or len(mark[0]) > 300:  # no heading: passages bear theirs along
             continue
+        if signs:
+            level, title = len(signs), mark["title"].rstrip().removesuffix(f" {signs}")
         else:
-            kind, title = (bool(mark["over"]), mark["line"]), mark["name"]
-            kinds += [] if kind in kinds else [kind]
-            level = kinds.index(kind) + 1
+            level, title = levels.setdefault((bool(mark["over"]), line), len(levels) + 1), mark["name"]
         yield " > ".join(name for _, name in path), text[start : mark.start()]
         path = [*(above for above in path if above[0] < level), (level, title.strip())]
         start = mark.end()

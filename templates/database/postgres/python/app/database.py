@@ -40,10 +40,7 @@ _embedded_url: Callable[[], str] | None = None
 
 @contextmanager
 def server() -> Iterator[None]:
-    """Run the embedded server, for this process and its children, unless DATABASE_URL names one.
-
-    It starts in the background: `url` waits for it.
-    """
+    """Run the embedded server, for this process and its children, unless DATABASE_URL names one; `url` waits for it."""
     global _embedded_url
     # To libpq itself, since DBOS and Alembic connect as well: give up soon, and only take a server that can write.
     os.environ.setdefault("PGCONNECT_TIMEOUT", str(PATIENCE))
@@ -89,8 +86,7 @@ def migrate() -> None:
 async def lifespan() -> AsyncIterator[None]:
     global _pool
     await asyncio.to_thread(migrate)
-    options = f"{OPTIONS} {conninfo_to_dict(url()).get('options', '')}"
-    kwargs = {"autocommit": True, "options": options}
+    kwargs = {"autocommit": True, "options": f"{OPTIONS} {conninfo_to_dict(url()).get('options', '')}"}
     _pool = AsyncConnectionPool(
         url(), min_size=1, max_size=10, kwargs=kwargs, open=False, check=_check, timeout=PATIENCE
     )
@@ -122,12 +118,9 @@ async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Se
     saved = document.model_copy(update={"chunks": len(chunks)})
     async with _storing(len(vectors[0])) as connection:
         await connection.execute(
-            """
-            INSERT INTO documents (id, source, content_hash, metadata, chunks)
-            VALUES (%(id)s, %(source)s, %(content_hash)s, %(metadata)s, %(chunks)s)
-            ON CONFLICT (id) DO UPDATE SET
-                content_hash = excluded.content_hash, metadata = excluded.metadata, chunks = excluded.chunks
-            """,
+            "INSERT INTO documents (id, source, content_hash, metadata, chunks)"
+            " VALUES (%(id)s, %(source)s, %(content_hash)s, %(metadata)s, %(chunks)s) ON CONFLICT (id) DO UPDATE"
+            " SET content_hash = excluded.content_hash, metadata = excluded.metadata, chunks = excluded.chunks",
             saved.model_dump() | {"metadata": Jsonb(saved.metadata)},
         )
         await connection.execute("DELETE FROM chunks WHERE document_id = %s", [document.id])
@@ -186,22 +179,20 @@ async def reindex() -> None:
 UNAVAILABLE = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout, OperationalError)
 SEARCH = """
     WITH semantic AS (
-        SELECT *, row_number() OVER (ORDER BY distance) AS rank FROM (
-            SELECT document_id, position, embedding::halfvec({dimensions}) <=> %(vector)s::halfvec AS distance
-            FROM chunks JOIN documents ON documents.id = document_id
-            WHERE metadata @> %(filters)s ORDER BY distance LIMIT 40) nearest
+        SELECT document_id, position, embedding::halfvec({dimensions}) <=> %(vector)s::halfvec AS distance
+        FROM chunks JOIN documents ON documents.id = document_id
+        WHERE metadata @> %(filters)s ORDER BY distance LIMIT 40
     ), words AS (
         SELECT string_agg(quote_literal(lexeme), '|')::tsquery AS query
         FROM unnest(to_tsvector('english', %(text)s)) WHERE lexeme NOT IN (SELECT lexeme FROM common_words)
     ), keyword AS (
-        SELECT *, row_number() OVER (ORDER BY relevance DESC) AS rank FROM (
-            SELECT document_id, position, ts_rank_cd(chunks.words, query, 1) AS relevance
-            FROM words, chunks JOIN documents ON documents.id = document_id
-            WHERE chunks.words @@ query AND metadata @> %(filters)s ORDER BY relevance DESC LIMIT 40) matching
+        SELECT document_id, position, ts_rank_cd(chunks.words, query, 1) AS relevance
+        FROM words, chunks JOIN documents ON documents.id = document_id
+        WHERE chunks.words @@ query AND metadata @> %(filters)s ORDER BY relevance DESC LIMIT 40
     ), fused AS (
-        SELECT document_id, position, sum(1.0 / (60 + rank))::float AS score
-        FROM (SELECT document_id, position, rank FROM semantic
-              UNION ALL SELECT document_id, position, rank FROM keyword) ranked
+        SELECT document_id, position, sum(1.0 / (60 + rank))::float AS score FROM (
+            SELECT document_id, position, row_number() OVER (ORDER BY distance) AS rank FROM semantic
+            UNION ALL SELECT document_id, position, row_number() OVER (ORDER BY relevance DESC) FROM keyword) ranked
         GROUP BY document_id, position
     )
     SELECT document_id, source, position, heading, text, score
