@@ -142,6 +142,14 @@ async def test_options_of_the_url_are_kept_beside_those_of_search(opened: None) 
         assert await (await connection.execute(shown)).fetchone() == ("off", "strict_order")
 
 
+async def test_connections_that_the_server_has_ended_are_replaced(opened: None) -> None:
+    await database.ping()
+    with psycopg.connect(database.url(), autocommit=True) as connection:
+        others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        connection.execute(f"SELECT pg_terminate_backend(pid) {others}".encode())
+    assert await database.list_documents(10) == []
+
+
 async def test_documents_are_listed_in_pages_and_deleted_with_their_passages(opened: None) -> None:
     b, a, c = [await save(f"{name}.md", {name: X}) for name in "bac"]
     assert await database.list_documents(2) == [a, b]

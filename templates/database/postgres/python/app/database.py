@@ -9,7 +9,7 @@ from typing import Any, LiteralString, TypeVar
 from uuid import UUID
 
 import psycopg
-from psycopg import generators, sql
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
@@ -204,8 +204,11 @@ SEARCH = """
 
 async def _check(connection: psycopg.AsyncConnection) -> None:
     """Of a connection from the pool: its server may be gone, or hang."""
-    connection.pgconn.send_query(b"")
-    await connection.wait(generators.execute(connection.pgconn), timeout=PATIENCE)
+    answer = asyncio.create_task(AsyncConnectionPool.check_connection(connection))
+    if not (await asyncio.wait([answer], timeout=PATIENCE))[0]:
+        answer.cancel()  # is not waited for: where the server hangs, that takes long as well
+        raise PoolTimeout
+    await answer
 
 
 async def _fetch(row: type[T], query: LiteralString | sql.Composed, values: Any) -> list[T]:
