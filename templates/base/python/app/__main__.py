@@ -158,6 +158,12 @@ async def eval(
 
 
 @command
+async def migrate() -> None:
+    """Bring the database's schema up to date, as every start does."""
+    await asyncio.to_thread(database.migrate)
+
+
+@command
 async def reindex() -> None:
     """Compute the vectors of all documents anew, with the embedding model that is set."""
     async with database.lifespan():

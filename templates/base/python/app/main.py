@@ -48,7 +48,8 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
     log.setLevel(logging.INFO)
     try:
         async with stack(settings.worker_concurrency, settings.load_sample):
-            log.info("Ready at http://%s:%s", settings.host, settings.port)
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            log.info("Ready at http://%s:%s", host, settings.port)
             yield
     except UserError as error:
         log.error("%s", error)
