@@ -87,6 +87,22 @@ test("the runs of a worker that is killed for good go on in another, behind thei
   worker = other;
 });
 
+test("a worker that lost its connections lives, also to one that has just started", async () => {
+  const { question, id } = await askAndHold("connections lost", 2);
+  await python(DISCONNECT);
+  const other = await work();
+  await new Promise((resolve) => setTimeout(resolve, ADOPTED * 1000));
+  model.release();
+  expect(await service.run(id, 60)).toMatchObject({ status: "succeeded" });
+  expect(model.counts(question)).toEqual([1, 1, 1]);
+  await other.end();
+});
+
+test("a question of a command that is killed before it begins is answered by a worker", async () => {
+  const id = await python(ASK_AND_DIE, "How long are invoices kept? (command killed)");
+  await until("it is taken over", ADOPTED + 5, async () => (await service.run(id)).status === "succeeded");
+});
+
 test("SIGTERM: a worker ends what it has begun, and a service the requests that it has taken", async () => {
   const own = await serve({});
   await worker.end();
@@ -150,6 +166,28 @@ test("fork repeats a run from a step on, with the settings of the command", asyn
   }
 });
 
+const DISCONNECT = `
+import sys
+import psycopg
+with psycopg.connect(sys.argv[1]) as connection:
+    others = "FROM pg_stat_activity WHERE pid != pg_backend_pid() AND backend_type = 'client backend'"
+    print(len(connection.execute(f"SELECT pg_terminate_backend(pid) {others}").fetchall()))
+`;
+
+const ASK_AND_DIE = `
+import asyncio
+import os
+import sys
+os.environ["DATABASE_URL"] = sys.argv[1]
+from app import main, workflows
+from app.agent import Question
+async def ask() -> None:
+    async with main.stack(None):
+        print(await workflows.start_question(Question(question=sys.argv[2])), flush=True)
+        os._exit(0)
+asyncio.run(ask())
+`;
+
 const FIND = `
 import sys
 from base64 import b64encode
@@ -165,16 +203,20 @@ with psycopg.connect(url) as connection:
 `;
 
 /** Tables of the engine that have the text. */
-async function kept(text: string): Promise<string> {
+function kept(text: string): Promise<string> {
+  return python(FIND, text);
+}
+
+async function python(script: string, ...args: string[]): Promise<string> {
   const options = { cwd: project, env: environment(), extendEnv: false };
-  return (await execa("uv", ["run", "python", "-c", FIND, database.url, text], options)).stdout;
+  return (await execa("uv", ["run", "python", "-c", script, database.url, ...args], options)).stdout;
 }
 
 test("runs that ended are deleted with the text that they worked on, by command and by a setting", async () => {
   const here = { project, data: folder, env: { ...model.env, ...at() } };
   await service.put("gate.md", "# Gate\n\nThe secret word at the gate is rhubarbarum.\n");
   expect(await kept("rhubarbarum")).not.toBe("");
-  expect((await command(here, "prune", "1")).stdout).toBe("Deleted 0 runs.");
+  for (const days of ["1", "1e9"]) expect((await command(here, "prune", days)).stdout).toBe("Deleted 0 runs.");
   const { question, id } = await askAndHold("under way", 1);
   expect((await command(here, "prune", "0")).stdout).toMatch(/^Deleted \d+ runs\.$/);
   expect(await kept("rhubarbarum")).toBe("");

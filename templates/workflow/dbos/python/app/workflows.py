@@ -8,20 +8,21 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, uuid4, uuid5
+from weakref import WeakValueDictionary
 
-from dbos import DBOS, StepOptions, WorkflowStatus
+from dbos import DBOS, EnqueueOptions, StepOptions, WorkflowStatus
 from dbos import error as dbos_error
+from opentelemetry.context import get_current
 from pydantic import BaseModel
 
 from app import agent, database, executors, ingestion, llm, observability
 from app.agent import Question
 from app.ingestion import Upload
 from app.models import Answer, Document, Event, Run, Status, Step, UserError
-from app.settings import settings
 
 T = TypeVar("T")
 
@@ -32,6 +33,9 @@ STATUS: dict[str, Status] = {
     "CANCELLED": "cancelled",
 }  # anything else: failed
 
+_tasks: WeakValueDictionary[str, Any] = WeakValueDictionary()
+"""Of runs that this process works on. When one is done, the end of its run is recorded."""
+
 
 class KeyReusedError(UserError):
     """An idempotency key came again with other content."""
@@ -41,16 +45,8 @@ class StepError(Exception):
     """Why a step failed, in words: not every error can be recorded as it is."""
 
 
-@asynccontextmanager
-async def lifespan(concurrency: int | None) -> AsyncIterator[None]:
-    """Work on so many runs of all processes at once or, with None, just on those that this process starts."""
-    logging.getLogger("dbos").addFilter(_brief)
-    async with executors.launch(concurrency):
-        cleaning = asyncio.create_task(_delete_old_runs())
-        try:
-            yield
-        finally:
-            cleaning.cancel()
+lifespan = executors.launch
+delete_runs = executors.delete_runs
 
 
 async def start_question(question: Question, key: str | None = None) -> str:
@@ -64,8 +60,7 @@ async def start_ingestion(upload: Upload, key: str | None = None) -> str:
 
 async def get_run(run_id: str) -> Run | None:
     await database.ping()
-    status = await DBOS.get_workflow_status_async(run_id)
-    return _run(status, await _steps(run_id)) if status else None
+    return await asyncio.to_thread(_read, run_id)
 
 
 async def list_runs(limit: int) -> list[Run]:
@@ -77,9 +72,15 @@ async def list_runs(limit: int) -> list[Run]:
 
 async def wait(run_id: str, seconds: float) -> Run | None:
     """The run as it is when it ends, or after that many seconds."""
-    with suppress(Exception):  # `TimeoutError`, or why the run failed, which stands in the run as well
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await (await DBOS.retrieve_workflow_async(run_id)).get_result(polling_interval_sec=0.1)
+            while True:
+                await asyncio.sleep(0.1)
+                if (task := _tasks.get(run_id)) and not task.done():
+                    await asyncio.wait([task])
+                    break
+                if not await asyncio.to_thread(_is_active, run_id):
+                    break
     return await get_run(run_id)
 
 
@@ -116,27 +117,18 @@ async def fork_run(run_id: str, step: int) -> str:
     return (await executors.client.fork_workflow_async(run_id, step, queue_name=executors.queue)).workflow_id
 
 
-async def delete_runs(days: float) -> int:
-    """Delete what is kept of the runs that ended so many days ago or earlier, the text they worked on included."""
-    before, deleted = (datetime.now(UTC) - timedelta(days)).isoformat(), 0
-    while ended := await DBOS.list_workflows_async(
-        completed_before=before, limit=500, load_input=False, load_output=False
-    ):
-        await DBOS.delete_workflows_async([run.workflow_id for run in ended])
-        deleted += len(ended)
-    return deleted
-
-
 @DBOS.workflow(name="question")
 async def _question(question: Question) -> Answer:
     async def on_text(text: str) -> None:
         await DBOS.write_stream_async("events", {"type": "text", "data": {"text": text}})
 
+    _tasks[str(DBOS.workflow_id)] = asyncio.current_task()
     return await agent.answer(question, run_step, on_text)
 
 
 @DBOS.workflow(name="ingestion")
 async def _ingestion(upload: Upload) -> Document:
+    _tasks[str(DBOS.workflow_id)] = asyncio.current_task()
     return await ingestion.ingest(upload, run_step)
 
 
@@ -184,35 +176,37 @@ async def _start(workflow: Callable[..., Any], argument: BaseModel, subject: str
             raise KeyReusedError(f"The key {key!r} belongs to a {kind} with other content.")
         return run_id
     with observability.span(f"start {kind}", run_id=run_id):
-        await executors.enqueue(kind, run_id, {"subject": subject}, argument)
+        options: EnqueueOptions = {
+            "workflow_name": kind,
+            "workflow_id": run_id,
+            "queue_name": executors.queue,
+            "app_version": executors.APPLICATION_VERSION,
+            "attributes": {"subject": subject},
+            "otel_context": get_current(),
+        }
+        await executors.client.enqueue_async(options, argument)
     return run_id
 
 
-async def _delete_old_runs() -> None:
-    while executors.queue == executors.QUEUE and settings.run_retention_days:
-        try:
-            await delete_runs(settings.run_retention_days)
-        except Exception as error:  # the next time will do
-            logging.getLogger("app").warning("Old runs were not deleted: %s", error)
-        await asyncio.sleep(3600)
+def _is_active(run_id: str) -> bool:
+    found = DBOS.list_workflows(workflow_ids=[run_id], load_input=False, load_output=False)
+    return bool(found) and found[0].status in ("ENQUEUED", "PENDING")
 
 
-def _brief(record: logging.LogRecord) -> bool:
-    # What DBOS logs of a step that failed for a known reason needs no traceback.
-    if record.exc_info and isinstance(error := record.exc_info[1], StepError | UserError) and not error.__cause__:
-        record.msg, record.exc_info = f"{record.msg} {error}", None
-    return True
+def _read(run_id: str) -> Run | None:
+    status = DBOS.get_workflow_status(run_id)
+    return _run(status, _steps(run_id)) if status else None
 
 
-async def _steps(run_id: str) -> list[Step]:
+def _steps(run_id: str) -> list[Step]:
     """Recorded steps come from DBOS; attempts, and the step under way, from the events."""
     steps: dict[int, Step] = {}
     with suppress(dbos_error.DBOSStreamTimeoutError):
-        async for event in DBOS.read_stream_async(run_id, "events", timeout_seconds=0):
+        for event in DBOS.read_stream(run_id, "events", timeout_seconds=0):
             if event["type"] == "step":
                 begun = Step(**event["data"], attempts=0)
                 steps.setdefault(begun.number, begun).attempts += 1
-    for recorded in await DBOS.list_workflow_steps_async(run_id):
+    for recorded in DBOS.list_workflow_steps(run_id):
         step = steps.get(recorded["function_id"])
         if step:
             step.finished_at = _time(recorded["completed_at_epoch_ms"])
@@ -241,3 +235,13 @@ def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
 
 def _time(milliseconds: int | None) -> datetime:
     return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC)
+
+
+def _brief(record: logging.LogRecord) -> bool:
+    # What DBOS logs of a step that failed for a known reason needs no traceback.
+    if record.exc_info and isinstance(error := record.exc_info[1], StepError | UserError) and not error.__cause__:
+        record.msg, record.exc_info = f"{record.msg} {error}", None
+    return True
+
+
+logging.getLogger("dbos").addFilter(_brief)
