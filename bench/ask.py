@@ -53,6 +53,7 @@ async def search(query: str) -> list[tuple[Any, ...]]:
     vector = await embeddings.embed_query(query)
     statement = sql.SQL(database.SEARCH).format(dimensions=sql.Literal(len(vector)))
     values = {"text": query, "vector": str(vector), "filters": Jsonb({}), "limit": 8}
+    values |= {"model": embeddings.model_name()}
     async with pool.connection() as connection:
         return await (await connection.execute(statement, values)).fetchall()
 
