@@ -47,7 +47,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   workflow: [186, "executors.py: runs of a dead process move on, those of a live one never, and a full disk is told"],
   database: [17, "the refusal of another embedding model, and reindex"],
   observability: [13, "a backend that hangs holds nothing up, and the link to a trace"],
-  "app in all": [423, "what the parts above take more, and formats.py; not yet within the budget"],
+  "app in all": [422, "what the parts above take more, and formats.py; not yet within the budget"],
 };
 /** Data, not to be read. */
 const DATA = ["embedded/minilm-vocabulary.txt", "constraints.txt"];

@@ -102,7 +102,8 @@ async def ping() -> None:
 
 def is_retryable(error: BaseException) -> bool:
     """Whether the database could not do its part, for now: no answer, no connection left, no space, no writes."""
-    return isinstance(getattr(error, "orig", error), UNAVAILABLE)  # SQLAlchemy's errors have an original
+    original = getattr(error, "orig", error)  # of SQLAlchemy's
+    return isinstance(original, UNAVAILABLE) and not isinstance(original, psycopg.errors.ProgramLimitExceeded)
 
 
 def explain(error: BaseException) -> str:
@@ -226,8 +227,7 @@ async def _storing(dimensions: int, anew: bool = False) -> AsyncIterator[psycopg
     async with _pool.connection() as connection, connection.transaction():
         await connection.execute("LOCK TABLE embedding_model IN SHARE ROW EXCLUSIVE MODE")
         if anew or not await _check_model(connection, dimensions):
-            # Takes no time, however many there are.
-            await connection.execute("ALTER TABLE chunks DROP COLUMN embedding, ADD COLUMN embedding vector")
+            await connection.execute("ALTER TABLE chunks DROP embedding, ADD embedding vector")  # takes no time
             await connection.execute("DELETE FROM embedding_model")
             await connection.execute("INSERT INTO embedding_model VALUES (%s, %s)", [name, dimensions])
             index = "CREATE INDEX chunks_embedding ON chunks USING hnsw ((embedding::halfvec({})) halfvec_cosine_ops)"

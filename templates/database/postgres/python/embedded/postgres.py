@@ -45,10 +45,7 @@ PID_FILE = DATA / "postmaster.pid"
 
 @contextmanager
 def serve(directory: Path) -> Iterator[Callable[[], str]]:
-    """Start the server in `directory`, and give a function that waits for it and returns its URL.
-
-    It is shared with other processes; the last one to leave stops it.
-    """
+    """Start the server in `directory`, shared by all who do, and give a function that waits for its URL."""
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     command = [sys.executable, "-P", "-X", "utf8", str(Path(__file__).resolve())]
