@@ -6,9 +6,12 @@ who lives: the runs of a process without any go on in another. (A pooler hides t
 
 import asyncio
 import logging
+import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -69,19 +72,19 @@ async def launch(concurrency: int | None) -> AsyncIterator[None]:
     DBOS.listen_queues([] if concurrency == 0 else [queue])
     DBOS.launch()
     care = asyncio.create_task(_look_after_runs())
+    terminated = _note_termination()
     try:
         yield
     finally:
         care.cancel()
-        await asyncio.to_thread(_stop, executor_id, settings.drain_seconds if concurrency else 0)
+        waited = time.monotonic() - terminated[0] if terminated else 0  # for requests to end
+        await asyncio.to_thread(_stop, executor_id, settings.drain_seconds - int(waited) if concurrency else 0)
 
 
 async def delete_runs(days: float) -> int:
     """Delete what is kept of the runs that ended so many days ago or earlier, the text they worked on included."""
     before, deleted = (datetime.now(UTC) - timedelta(min(36_500, days))).isoformat(), 0
-    while ended := await client.list_workflows_async(
-        completed_before=before, limit=500, load_input=False, load_output=False
-    ):
+    while ended := await client.list_workflows_async(completed_before=before, limit=500, load_input=False):
         await client.delete_workflows_async([run.workflow_id for run in ended])
         deleted += len(ended)
     return deleted
@@ -103,7 +106,7 @@ def _adopt_orphans(suspects: set[str]) -> set[str]:
     """Hand over what the suspects left that are still gone. Returns all that are: the next suspects."""
     with psycopg.connect(database.url()) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('orphaned runs'))")  # one process at a time
-        running = client.list_workflows(status="PENDING", load_input=False, load_output=False)
+        running = client.list_queued_workflows(status="PENDING", load_input=False)
         owners = {run.executor_id or "" for run in running} | {queue.name for queue in client.list_queues()}
         living = {name for (name,) in connection.execute("SELECT application_name FROM pg_stat_activity")}
         gone = owners - living - {QUEUE}
@@ -114,12 +117,26 @@ def _adopt_orphans(suspects: set[str]) -> set[str]:
 
 def _hand_over(executor_id: str) -> None:
     """Put the runs that a process has left into the queue of all, and delete its own."""
-    left = client.list_workflows(status="PENDING", executor_id=executor_id, load_input=False, load_output=False)
-    left += client.list_workflows(status="ENQUEUED", queue_name=executor_id, load_input=False, load_output=False)
+    left = client.list_queued_workflows(executor_id=executor_id, status="PENDING", load_input=False)
+    left += client.list_queued_workflows(queue_name=executor_id, status="ENQUEUED", load_input=False)
     if left:
         log.warning("Taking over %d runs of a process that is gone.", len(left))
         client.resume_workflows([run.workflow_id for run in left], queue_name=QUEUE)
     client.delete_queue(executor_id)
+
+
+def _note_termination() -> list[float]:
+    """When SIGTERM came, once it has."""
+    times: list[float] = []
+    handler: Any = signal.getsignal(signal.SIGTERM)
+
+    def note(*args: Any) -> None:
+        times.append(time.monotonic())
+        handler(*args)
+
+    if callable(handler):
+        signal.signal(signal.SIGTERM, note)
+    return times
 
 
 def _stop(executor_id: str, patience: int) -> None:

@@ -22,16 +22,11 @@ from pydantic import BaseModel
 from app import agent, database, executors, ingestion, llm, observability
 from app.agent import Question
 from app.ingestion import Upload
-from app.models import Answer, Document, Event, Run, Status, Step, UserError
+from app.models import Answer, Document, Event, Run, Step, UserError
 
 T = TypeVar("T")
 
-STATUS: dict[str, Status] = {
-    "ENQUEUED": "queued",
-    "PENDING": "running",
-    "SUCCESS": "succeeded",
-    "CANCELLED": "cancelled",
-}  # anything else: failed
+STATUS = {"ENQUEUED": "queued", "PENDING": "running", "SUCCESS": "succeeded", "CANCELLED": "cancelled"}  # else failed
 
 _tasks: WeakValueDictionary[str, Any] = WeakValueDictionary()
 """Of runs that this process works on. When one is done, the end of its run is recorded."""
@@ -60,7 +55,8 @@ async def start_ingestion(upload: Upload, key: str | None = None) -> str:
 
 async def get_run(run_id: str) -> Run | None:
     await database.ping()
-    return await asyncio.to_thread(_read, run_id)
+    status = await DBOS.get_workflow_status_async(run_id)
+    return _run(status, await asyncio.to_thread(_steps, run_id)) if status else None
 
 
 async def list_runs(limit: int) -> list[Run]:
@@ -79,7 +75,7 @@ async def wait(run_id: str, seconds: float) -> Run | None:
                 if (task := _tasks.get(run_id)) and not task.done():
                     await asyncio.wait([task])
                     break
-                if not await asyncio.to_thread(_is_active, run_id):
+                if not await DBOS.list_queued_workflows_async(workflow_ids=[run_id], load_input=False):
                     break
     return await get_run(run_id)
 
@@ -188,53 +184,37 @@ async def _start(workflow: Callable[..., Any], argument: BaseModel, subject: str
     return run_id
 
 
-def _is_active(run_id: str) -> bool:
-    found = DBOS.list_workflows(workflow_ids=[run_id], load_input=False, load_output=False)
-    return bool(found) and found[0].status in ("ENQUEUED", "PENDING")
-
-
-def _read(run_id: str) -> Run | None:
-    status = DBOS.get_workflow_status(run_id)
-    return _run(status, _steps(run_id)) if status else None
-
-
 def _steps(run_id: str) -> list[Step]:
     """Recorded steps come from DBOS; attempts, and the step under way, from the events."""
-    steps: dict[int, Step] = {}
+    steps: dict[int, dict[str, Any]] = {}
     with suppress(dbos_error.DBOSStreamTimeoutError):
         for event in DBOS.read_stream(run_id, "events", timeout_seconds=0):
             if event["type"] == "step":
-                begun = Step(**event["data"], attempts=0)
-                steps.setdefault(begun.number, begun).attempts += 1
+                steps.setdefault(event["data"]["number"], event["data"] | {"attempts": 0})["attempts"] += 1
     for recorded in DBOS.list_workflow_steps(run_id):
-        step = steps.get(recorded["function_id"])
-        if step:
-            step.finished_at = _time(recorded["completed_at_epoch_ms"])
+        if step := steps.get(recorded["function_id"]):
             error: Any = recorded["error"]  # of several attempts, the last one's
-            step.error = str(getattr(error, "errors", [error])[-1]) if error else None
-    return list(steps.values())
+            step["error"] = str(getattr(error, "errors", [error])[-1]) if error else None
+            step["finished_at"] = recorded["completed_at_epoch_ms"]
+    return [Step.model_validate(step) for step in steps.values()]
 
 
 def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
     attributes = status.attributes or {}
-    trace = attributes.get("dbos.otelContext", {})
-    return Run(
-        id=status.workflow_id,
-        kind=status.name,
-        subject=attributes.get("subject", ""),
-        status=STATUS.get(status.status, "failed"),
-        created_at=_time(status.created_at),
-        finished_at=_time(status.completed_at) if status.completed_at else None,
-        steps=steps,
-        result=status.output,
-        error=str(status.error) if status.error else None,
-        unreadable=isinstance(status.error, ingestion.UnreadableError),
-        trace_url=observability.trace_url(trace.get("traceparent")),
-    )
-
-
-def _time(milliseconds: int | None) -> datetime:
-    return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC)
+    run = {
+        "id": status.workflow_id,
+        "kind": status.name,
+        "subject": attributes.get("subject", ""),
+        "status": STATUS.get(status.status, "failed"),
+        "created_at": status.created_at,
+        "finished_at": status.completed_at,
+        "steps": steps,
+        "result": status.output,
+        "error": str(status.error) if status.error else None,
+        "unreadable": isinstance(status.error, ingestion.UnreadableError),
+        "trace_url": observability.trace_url(attributes.get("dbos.otelContext", {}).get("traceparent")),
+    }
+    return Run.model_validate(run)
 
 
 def _brief(record: logging.LogRecord) -> bool:
