@@ -139,7 +139,7 @@ test("what does not end within DRAIN_SECONDS is left to the next", async () => {
   expect(model.counts(question)).toEqual([1, 1, 2]);
 });
 
-test("requests and runs have DRAIN_SECONDS together", async () => {
+test("a service that has waited for requests does not wait for runs as well", async () => {
   const own = await serve({ DRAIN_SECONDS: "8" });
   const question = "How long are invoices kept? (stopped)";
   model.hold(1);

@@ -63,7 +63,8 @@ def serve() -> None:
     """Serve as in production, at HOST and PORT."""
     if settings.host not in LOOPBACK and not settings.api_key:
         raise typer.BadParameter(f"HOST {settings.host} needs an API_KEY. Set one in .env.")
-    _serve(settings.host, patience=max(1, settings.drain_seconds))
+    patience, settings.drain_seconds = settings.drain_seconds, 0  # a run that no request waits for can go on later
+    _serve(settings.host, patience=max(1, patience))
 
 
 @command

@@ -6,12 +6,9 @@ who lives: the runs of a process without any go on in another. (A pooler hides t
 
 import asyncio
 import logging
-import signal
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -72,18 +69,16 @@ async def launch(concurrency: int | None) -> AsyncIterator[None]:
     DBOS.listen_queues([] if concurrency == 0 else [queue])
     DBOS.launch()
     care = asyncio.create_task(_look_after_runs())
-    terminated = _note_termination()
     try:
         yield
     finally:
         care.cancel()
-        waited = time.monotonic() - terminated[0] if terminated else 0  # for requests to end
-        await asyncio.to_thread(_stop, executor_id, settings.drain_seconds - int(waited) if concurrency else 0)
+        await asyncio.to_thread(_stop, executor_id, settings.drain_seconds if concurrency else 0)
 
 
 async def delete_runs(days: float) -> int:
     """Delete what is kept of the runs that ended so many days ago or earlier, the text they worked on included."""
-    before, deleted = (datetime.now(UTC) - timedelta(min(36_500, days))).isoformat(), 0
+    before, deleted = (datetime.now(UTC) - timedelta(days)).isoformat(), 0
     while ended := await client.list_workflows_async(completed_before=before, limit=500, load_input=False):
         await client.delete_workflows_async([run.workflow_id for run in ended])
         deleted += len(ended)
@@ -123,20 +118,6 @@ def _hand_over(executor_id: str) -> None:
         log.warning("Taking over %d runs of a process that is gone.", len(left))
         client.resume_workflows([run.workflow_id for run in left], queue_name=QUEUE)
     client.delete_queue(executor_id)
-
-
-def _note_termination() -> list[float]:
-    """When SIGTERM came, once it has."""
-    times: list[float] = []
-    handler: Any = signal.getsignal(signal.SIGTERM)
-
-    def note(*args: Any) -> None:
-        times.append(time.monotonic())
-        handler(*args)
-
-    if callable(handler):
-        signal.signal(signal.SIGTERM, note)
-    return times
 
 
 def _stop(executor_id: str, patience: int) -> None:

@@ -55,8 +55,7 @@ async def start_ingestion(upload: Upload, key: str | None = None) -> str:
 
 async def get_run(run_id: str) -> Run | None:
     await database.ping()
-    status = await DBOS.get_workflow_status_async(run_id)
-    return _run(status, await asyncio.to_thread(_steps, run_id)) if status else None
+    return await asyncio.to_thread(_read, run_id)
 
 
 async def list_runs(limit: int) -> list[Run]:
@@ -74,9 +73,11 @@ async def wait(run_id: str, seconds: float) -> Run | None:
                 await asyncio.sleep(0.1)
                 if (task := _tasks.get(run_id)) and not task.done():
                     await asyncio.wait([task])
-                    break
-                if not await DBOS.list_queued_workflows_async(workflow_ids=[run_id], load_input=False):
-                    break
+                elif await DBOS.list_queued_workflows_async(workflow_ids=[run_id], load_input=False):
+                    continue
+                run = await asyncio.to_thread(_read, run_id)
+                if not run or run.status not in ("queued", "running"):  # else it moved to another process
+                    return run
     return await get_run(run_id)
 
 
@@ -182,6 +183,11 @@ async def _start(workflow: Callable[..., Any], argument: BaseModel, subject: str
         }
         await executors.client.enqueue_async(options, argument)
     return run_id
+
+
+def _read(run_id: str) -> Run | None:
+    status = DBOS.get_workflow_status(run_id)
+    return _run(status, _steps(run_id)) if status else None
 
 
 def _steps(run_id: str) -> list[Step]:
