@@ -139,8 +139,20 @@ test("what does not end within DRAIN_SECONDS is left to the next", async () => {
   expect(model.counts(question)).toEqual([1, 1, 2]);
 });
 
-test("a service that has waited for requests does not wait for runs as well", async () => {
-  const own = await serve({ DRAIN_SECONDS: "8" });
+test("requests and runs have DRAIN_SECONDS together", async () => {
+  await worker.end();
+  let own = await serve({ DRAIN_SECONDS: "8" });
+  const left = "How long are invoices kept? (nobody waits)";
+  model.hold(2);
+  const { id } = await own.ask(left, 0);
+  await until("its second turn", 20, async () => model.counts(left).length === 2);
+  setTimeout(() => model.release(), 1500);
+  own.signal("SIGTERM");
+  await own.ended;
+  expect(await service.run(id, 0)).toMatchObject({ status: "succeeded" });
+  expect(model.counts(left)).toEqual([1, 1, 1]);
+
+  own = await serve({ DRAIN_SECONDS: "8" });
   const question = "How long are invoices kept? (stopped)";
   model.hold(1);
   const answer = own.ask(question).catch((error: Error) => error);
@@ -151,6 +163,7 @@ test("a service that has waited for requests does not wait for runs as well", as
   expect((Date.now() - told) / 1000).toBeLessThan(14);
   expect(await answer).toBeInstanceOf(Error);
   model.release();
+  worker = await work();
 });
 
 test("fork repeats a run from a step on, with the settings of the command", async () => {

@@ -63,8 +63,8 @@ def serve() -> None:
     """Serve as in production, at HOST and PORT."""
     if settings.host not in LOOPBACK and not settings.api_key:
         raise typer.BadParameter(f"HOST {settings.host} needs an API_KEY. Set one in .env.")
-    patience, settings.drain_seconds = settings.drain_seconds, 0  # a run that no request waits for can go on later
-    _serve(settings.host, patience=max(1, patience))
+    settings.drain_seconds //= 2  # for requests, and again for the runs that are left
+    _serve(settings.host, patience=max(1, settings.drain_seconds))
 
 
 @command

@@ -54,7 +54,7 @@ class Settings(FromEnvironment):
     worker_concurrency: NonNegativeInt = 8
     """Runs that a process works on at once. 0: `serve` works on none and leaves them to `worker`."""
     drain_seconds: NonNegativeInt = 20
-    """Time that requests have to end when `serve` is stopped, and runs when `worker` is. Others take over the rest."""
+    """Time that what has begun has to end when `serve` or `worker` is stopped. Others take over the rest."""
     run_retention_days: Annotated[float, Field(ge=0, le=36_500)] = 30
     """Days that ended runs are kept, with the text that they worked on. 0: for ever."""
     agent_max_steps: PositiveInt = 8
