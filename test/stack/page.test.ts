@@ -1,8 +1,8 @@
-import { access, rm } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { rm } from "node:fs/promises";
 import axe from "axe-core";
-import { type Browser, type BrowserContext, chromium, type Locator, type Page } from "playwright-core";
+import type { Browser, BrowserContext, Locator, Page } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, expect, inject, onTestFinished, test } from "vitest";
+import { openBrowser } from "./browser.ts";
 import { until } from "./machine.ts";
 import { type Call, ModelServer, type Reply } from "./model-server.ts";
 import { collapse, makeFolder, Service } from "./service.ts";
@@ -27,7 +27,7 @@ beforeAll(async () => {
   data = await makeFolder("data-");
   options = { project: inject("project"), data, env: { ...model.env, MAX_UPLOAD_BYTES: "100000" } };
   service = await Service.start(options);
-  browser = await chromium.launch({ executablePath: await findChromium(), args: ARGUMENTS });
+  browser = await openBrowser();
   context = await browser.newContext({ reducedMotion: "reduce" });
   context.on("request", (request) => {
     if (new URL(request.url()).origin !== service.url) complaints.push(`a request to ${request.url()}`);
@@ -264,32 +264,4 @@ async function expectAccessible(when: string): Promise<void> {
     );
     expect(violations.map(({ id, nodes }) => `${when}, ${colorScheme}: ${id} ${nodes[0]?.html}`)).toEqual([]);
   }
-}
-
-const ARGUMENTS = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-
-async function findChromium(): Promise<string> {
-  const names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-  const paths = (process.env["PATH"] ?? "")
-    .split(delimiter)
-    .flatMap((folder) => names.map((name) => join(folder, name)));
-  for (const path of [process.env["CHROMIUM_PATH"], ...paths]) {
-    if (
-      path &&
-      (await access(path)
-        .then(() => true)
-        .catch(() => false))
-    )
-      return path;
-  }
-  throw new Error("The tests need Chromium: install the package `chromium`, or set CHROMIUM_PATH to its program.");
 }

@@ -1,15 +1,15 @@
-"""One trace a question, from the request through the queue down to the calls of the model."""
+"""One trace a question, from a request through the queue down to the calls of the model."""
 
 from collections.abc import Sequence
 
-import httpx2
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from app import api, main
+from app import main, observability, workflows
+from app.agent import Question
 from app.settings import settings
 from tests.fake_openai import FakeOpenAI
 
@@ -33,18 +33,17 @@ async def test_a_question_is_one_trace(
         provider = trace.get_tracer_provider()
         assert isinstance(provider, TracerProvider) or hasattr(provider, "add_span_processor")
         provider.add_span_processor(SimpleSpanProcessor(exporter))
-        transport = httpx2.ASGITransport(api.create_app(main.lifespan))
-        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=60) as client:
-            await client.get("/healthz")
-            answered = await client.post("/ask", json={"question": "How long are invoices kept?"})
-    assert answered.status_code == 200
+        with observability.span("request"):
+            run_id = await workflows.start_question(Question(question="How long are invoices kept?"))
+        run = await workflows.wait(run_id, 60)
+    assert run and run.status == "succeeded"
     spans = exporter.get_finished_spans()
     calls = [span for span in spans if span.name.startswith("chat ")]
     assert [path(call, spans)[:4] for call in calls] == [
-        ["POST /ask", "start question", "question", "llm 1"],
-        ["POST /ask", "start question", "question", "llm 2"],
+        ["request", "start question", "question", "llm 1"],
+        ["request", "start question", "question", "llm 2"],
     ]
-    assert answered.json()["trace_url"] is None
+    assert run.trace_url is None
     assert len({span.context.trace_id for span in spans if span.context}) == 1
     attributes = calls[-1].attributes or {}
     assert attributes["gen_ai.request.model"] == settings.llm_model

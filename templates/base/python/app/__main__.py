@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from functools import wraps
+from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from textwrap import shorten
@@ -29,6 +30,9 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # Windows may know only 256 characters
     try:
+        if not {each.name for each in commands.registered_commands} & set(sys.argv):
+            for name, function in getattr(import_module("app.api"), "commands", {}).items():  # this takes time
+                command(function, name)
         commands()
     except UserError as error:
         sys.exit(str(error))
@@ -38,17 +42,17 @@ def main() -> None:
         sys.exit(database.explain(error))
 
 
-def command(function: Callable[..., Coroutine[Any, Any, None]]) -> None:
+def command(function: Callable[..., Coroutine[Any, Any, None]], name: str | None = None) -> None:
     """Make an asynchronous function a command. The database starts while its imports run."""
 
-    @commands.command(function.__name__)
+    @commands.command(name or function.__name__)
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         with database.server(), asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             runner.run(function(*args, **kwargs))
 
 
-@commands.command()
+@commands.command("dev")
 def dev(trace: Annotated[bool, typer.Option(help="Print the spans of each request.")] = False) -> None:
     """Serve on this machine, and again after each edit. The database stays up meanwhile."""
     os.environ |= {"HOST": "127.0.0.1", "LOAD_SAMPLE": "true", "DRAIN_SECONDS": "0"}
@@ -58,7 +62,7 @@ def dev(trace: Annotated[bool, typer.Option(help="Print the spans of each reques
         _serve("127.0.0.1", patience=1, reload_dirs=[str(ROOT / "app")])
 
 
-@commands.command()
+@commands.command("serve")
 def serve() -> None:
     """Serve as in production, at HOST and PORT."""
     if settings.host not in LOOPBACK and not settings.api_key:
@@ -97,9 +101,8 @@ async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> N
         work = asyncio.as_completed([_take_in(source, path, slots) for source, path in files.items()])
         with typer.progressbar(work, len(files), "Taking in", show_pos=True, file=sys.stderr) as bar:
             outcomes = [await done for done in bar]
-    for outcome, line in sorted(outcomes):
-        if line:
-            print(f"{outcome:9}  {line}")
+    for outcome, line in sorted(told for told in outcomes if told[1]):
+        print(f"{outcome:9}  {line}")
     counts = Counter(outcome for outcome, _ in outcomes)
     print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "There is no file.")
     sys.exit(counts["failed"] > 0 or counts["skipped"] == len(files))

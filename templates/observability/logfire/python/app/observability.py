@@ -47,6 +47,7 @@ async def lifespan() -> AsyncIterator[None]:
         console=logfire.ConsoleOptions(output=sys.stderr) if settings.trace_console else False,
         metrics=False,
         inspect_arguments=False,
+        distributed_tracing=True,  # where a client sends its trace, ours is a part of that
         advanced=logfire.AdvancedOptions(base_url=settings.logfire_base_url, server_response_hook=_learn_project_url),
     )
     # Logfire says once a minute that sending fails; this logger, at each attempt.

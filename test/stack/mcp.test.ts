@@ -1,0 +1,183 @@
+import { appendFile, mkdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import axe from "axe-core";
+import { execa } from "execa";
+import type { Browser } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { openBrowser } from "./browser.ts";
+import { environment } from "./environment.ts";
+import { until } from "./machine.ts";
+import { collapse, makeFolder, Service } from "./service.ts";
+
+// The API layer that speaks MCP, as clients meet it that are not ours: the Inspector, and the public conformance suite.
+
+const CLIENTS = [
+  "node@22.23.3",
+  "@modelcontextprotocol/inspector@2.12.0",
+  "@modelcontextprotocol/conformance@0.2.0-alpha.12",
+];
+const CONTRACTS = join(import.meta.dirname, "../contracts");
+const KEPT = "How long are invoices kept?";
+
+/** The scenarios that ask nothing of a server but to be one; the others call tools of a fixture. */
+const SCENARIOS: Record<string, string[]> = {
+  "2025-11-25": ["server-initialize", "ping", "logging-set-level", "tools-list", "resources-list", "prompts-list"],
+  "2026-07-28": ["tools-list", "resources-list", "prompts-list", "sep-2164-resource-not-found", "caching"],
+};
+const BOTH = ["dns-rebinding-protection", "server-sse-multiple-streams"];
+SCENARIOS["2026-07-28"]?.push("http-header-validation");
+
+let folder: string;
+let project: string;
+let clients: string;
+let service: Service;
+
+beforeAll(async () => {
+  folder = await makeFolder("mcp-");
+  project = join(folder, "my-app");
+  clients = join(folder, "clients");
+  await mkdir(clients);
+  const options = { cwd: folder, env: environment(), extendEnv: false };
+  const create = join(inject("place"), "node_modules/.bin/create-ai-stack");
+  await execa(create, [project, "--yes", "--no-git", "--api", "fastmcp"], options);
+  await execa("npm", ["install", "--prefix", clients, "--no-audit", "--no-fund", ...CLIENTS], options);
+  service = await Service.start({ project, data: join(folder, "data") });
+});
+
+afterAll(async () => {
+  await service?.end();
+  await rm(folder, { recursive: true, force: true });
+});
+
+function run(program: string, ...args: string[]) {
+  const options = { cwd: project, env: environment(), extendEnv: false, reject: false, all: true } as const;
+  return execa(program, args, options);
+}
+
+/** A client of the folder, by the Node that it needs. */
+function client(name: string, ...args: string[]) {
+  const path = `${join(clients, "node_modules/.bin")}:${process.env["PATH"]}`;
+  const env = environment({ PATH: path, HOME: folder, DATA_DIR: join(folder, "data") });
+  return execa(name, args, { cwd: clients, env, extendEnv: false, reject: false, all: true });
+}
+
+function inspect(...args: string[]) {
+  return client("mcp-inspector", "--cli", `${service.url}/mcp`, ...args);
+}
+
+function call(tool: string, argument: string) {
+  return inspect("--method", "tools/call", "--tool-name", tool, "--tool-arg", argument);
+}
+
+for (const args of [
+  ["ruff", "check"],
+  ["ruff", "format", "--check"],
+  ["mypy"],
+  ["mypy", "--platform", "win32"],
+  ["mypy", CONTRACTS],
+  ["pytest"],
+  ["pytest", "-c", "pyproject.toml", "--rootdir", ".", "-p", "tests.conftest", "-p", "no:cacheprovider", CONTRACTS],
+]) {
+  test(`uv run ${args[0]} ${args[1] ?? ""} passes`, async () => {
+    const { exitCode, all } = await run("uv", "run", ...args);
+    expect(exitCode, all).toBe(0);
+    if (args[0] === "pytest") expect(all?.split("\n").at(-1)).toMatch(/^=* ?\d+ passed in/);
+  });
+}
+
+describe("the Inspector", () => {
+  test("has nothing to say of the tools", async () => {
+    const { exitCode, stdout, stderr } = await inspect("--method", "tools/list", "--strict");
+    expect(exitCode, stderr).toBe(0);
+    const tools: { name: string; annotations: object; outputSchema: object }[] = JSON.parse(stdout).tools;
+    expect(tools.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(["ask", "search_documents", "add_document", "get_run", "cancel_run"]),
+    );
+    for (const { annotations, outputSchema } of tools) {
+      expect(annotations).toHaveProperty("readOnlyHint");
+      expect(outputSchema).toMatchObject({ type: "object" });
+    }
+  });
+
+  test("asks, and reads what was quoted and the run", async () => {
+    const { stdout } = await call("ask", `question=${KEPT}`);
+    const { structuredContent: asked } = JSON.parse(stdout);
+    expect(asked.result.citations[0].source).toBe("sample/billing.md");
+    const read = async (uri: string) => JSON.parse((await inspect("--method", "resources/read", "--uri", uri)).stdout);
+    const document = await read("app://documents/sample/billing.md");
+    expect(collapse(document.contents[0].text)).toContain("kept for ten years");
+    const stored = await read(`app://runs/${asked.id}`);
+    expect(JSON.parse(stored.contents[0].text)).toEqual(asked);
+  });
+
+  test("is told what was wrong", async () => {
+    const { exitCode, all } = await call("get_run", "run_id=none");
+    expect(exitCode).not.toBe(0);
+    expect(all).toContain("There is no run none.");
+  });
+
+  test("starts it and speaks over stdio, by the command of the README", async () => {
+    const command = ["uv", "--directory", project, "run", "my-app", "mcp"];
+    const args = ["--method", "tools/call", "--tool-name", "ask", "--tool-arg", `question=${KEPT}`];
+    const { exitCode, stdout, stderr } = await client("mcp-inspector", "--cli", ...command, ...args);
+    expect(exitCode, stderr).toBe(0);
+    expect(JSON.parse(stdout).structuredContent.status).toBe("succeeded");
+  });
+});
+
+for (const [version, scenarios] of Object.entries(SCENARIOS)) {
+  test.each([...scenarios, ...BOTH])(`conformance ${version}: %s`, async (scenario) => {
+    const args = ["server", "--url", `${service.url}/mcp`, "--scenario", scenario, "--spec-version", version];
+    const { exitCode, all } = await client("conformance", ...args);
+    expect(exitCode, all).toBe(0);
+    expect(all).toMatch(/Passed: \d+\/\d+, 0 failed/);
+    expect(all).not.toContain("SKIPPED: scenario");
+  });
+}
+
+describe("the page", () => {
+  let browser: Browser;
+
+  beforeAll(async () => {
+    browser = await openBrowser();
+  });
+
+  afterAll(() => browser?.close());
+
+  test("gives connection details to copy, and shows a run with its steps", async () => {
+    const page = await browser.newPage({ permissions: ["clipboard-read", "clipboard-write"] });
+    const complaints: string[] = [];
+    page.on("pageerror", (error) => complaints.push(`${error}`));
+    await page.goto(service.url);
+    await page.getByRole("button", { name: /^Copy: Address/ }).click();
+    await page.getByText("Copied.").waitFor();
+    expect(await page.evaluate("navigator.clipboard.readText()")).toBe(`${service.url}/mcp`);
+
+    await call("ask", "question=Who pays?");
+    await page.locator("summary", { hasText: "Who pays?" }).click();
+    await page.locator("li", { hasText: /^search_documents 1.1 · \d/ }).waitFor();
+    for (const colorScheme of ["light", "dark"] as const) {
+      await page.emulateMedia({ colorScheme });
+      const { violations } = await page.evaluate<{ violations: { id: string; nodes: { html: string }[] }[] }>(
+        `${axe.source}; axe.run()`,
+      );
+      expect(violations.map(({ id, nodes }) => `${colorScheme}: ${id} ${nodes[0]?.html}`)).toEqual([]);
+    }
+    expect(complaints).toEqual([]);
+  });
+});
+
+test("what the README adds is served, and passes all checks", async () => {
+  const readme = await readFile(join(project, "README.md"), "utf8");
+  const blocks = [...readme.matchAll(/append (?:it )?to\s+`(app\/\w+\.py)`:\n\n```python\n(.*?)```/gs)];
+  for (const [, file = "", code = ""] of blocks) await appendFile(join(project, file), `\n\n${code}`);
+  for (const args of [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]]) {
+    const { exitCode, all } = await run("uv", "run", ...args);
+    expect(exitCode, all).toBe(0);
+  }
+  const made = await until("the new tool", 60, async () => {
+    const { exitCode, stdout } = await call("make_outline", 'outline={"source": "headings.md"}');
+    return exitCode === 0 && JSON.parse(stdout).structuredContent;
+  });
+  expect(made).toMatchObject({ status: "succeeded", result: { source: "headings.md" } });
+});
