@@ -112,7 +112,8 @@ test("a port that is taken is told, and the service that has it stays", async ()
   const second = await command({ project, data, env: { ...model.env, PORT: new URL(service.url).port } }, "dev");
   expect(second.exitCode).not.toBe(0);
   expect(second.stderr).toContain("in use");
-  expect(await command({ project, data, env: model.env }, "runs")).toMatchObject({ exitCode: 0 });
+  const unset = { ...model.env, DATABASE_URL: "" };
+  expect(await command({ project, data, env: unset }, "runs")).toMatchObject({ exitCode: 0, stderr: "" });
   expect((await service.request("GET", "/readyz")).ok).toBe(true);
 });
 
@@ -132,4 +133,14 @@ test("DATABASE_URL names another server: then the embedded one is not started", 
   service.signalGroup("SIGINT");
   expect(await service.left(held)).toEqual([]);
   expect(await readdir(data)).toEqual([]);
+});
+
+test("what is wrong with a command is told in a line", async () => {
+  const wrong = await command({ project, data, env: model.env }, "ask", "");
+  expect(wrong).toMatchObject({ exitCode: 1, stdout: "" });
+  expect(wrong.stderr).toMatch(/^question: .*1 character$/);
+  const file = join(project, "README.md");
+  const nowhere = await command({ project, data, env: { ...model.env, DATA_DIR: file } }, "runs");
+  expect(nowhere).toMatchObject({ exitCode: 1, stdout: "" });
+  expect(nowhere.stderr).toMatch(/^PostgreSQL .*DATA_DIR.*README\.md.*$/);
 });

@@ -36,9 +36,7 @@ def main() -> None:
         commands()
     except UserError as error:
         sys.exit(str(error))
-    except Exception as error:
-        if not database.is_retryable(error):
-            raise
+    except database.UNAVAILABLE as error:
         sys.exit(database.explain(error))
 
 
@@ -85,11 +83,14 @@ async def worker() -> None:
 @command
 async def ask(question: str) -> None:
     """Ask the documents a question."""
-    from app import workflows
-    from app.agent import Question
+    from app import agent, workflows
 
+    try:
+        asked = agent.Question(question=question)
+    except ValidationError as error:
+        raise UserError(f"question: {error.errors()[0]['msg']}") from None
     async with _stack():
-        _show(await workflows.wait(await workflows.start_question(Question(question=question)), 300))
+        _show(await workflows.wait(await workflows.start_question(asked), 300))
 
 
 @command
@@ -198,7 +199,7 @@ def _files(given: list[Path]) -> dict[str, Path]:
             name = path.name if path == top else path.relative_to(top).as_posix()
             if path.is_file() and (path == top or "/." not in f"/{name}"):
                 source = os.fsencode(name).decode(errors="replace")
-                if source in files:
+                if source in files and not files[source].samefile(path):
                     raise UserError(f"{files[source]} and {path} would both be {source}. Give the folder above them.")
                 files[source] = path
     return files
@@ -206,17 +207,16 @@ def _files(given: list[Path]) -> dict[str, Path]:
 
 async def _take_in(source: str, path: Path, slots: asyncio.Semaphore) -> tuple[str, str]:
     """What became of a file and, where it was not taken in, why."""
-    from app import workflows
-    from app.ingestion import SIGNATURES, Upload, check
+    from app import ingestion, workflows
 
-    if path.suffix.lower() not in SIGNATURES:
+    if path.suffix.lower() not in ingestion.SIGNATURES:
         return "skipped", f"{source}  {path.suffix or 'no suffix'} is not supported"
     async with slots:
         try:
             with path.open("rb") as file:
                 content = file.read(settings.max_upload_bytes + 1)  # one more, which is too many
-            upload = Upload(source=source, content=content)
-            check(upload)
+            upload = ingestion.Upload(source=source, content=content)
+            ingestion.check(upload)
             run = await workflows.wait(await workflows.start_ingestion(upload), 24 * 3600)
             if run and run.status == "succeeded":
                 return "succeeded" if any(step.name == "store" for step in run.steps) else "unchanged", ""

@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import fmean
 from textwrap import shorten
 
-from openai import OpenAIError
 from pydantic import BaseModel, Field, ValidationError
 
 from app import llm, workflows
@@ -129,8 +128,8 @@ async def _evaluate(case: Case, slots: asyncio.Semaphore) -> Result:
             result.answer, result.seconds = run.result, (run.finished_at - run.created_at).total_seconds()
             result.verdict, price = await _judge(case, result.answer)
             result.cost_usd = sum(nan if cost is None else cost for cost in (result.answer.cost_usd, price))
-        except (UserError, OpenAIError, ValidationError) as error:
-            result.verdict.reason = str(error)
+        except Exception as error:  # the other cases go on
+            result.verdict.reason = str(error) if isinstance(error, UserError) else repr(error)
     return result
 
 

@@ -94,7 +94,7 @@ async def put_document(
     key: Key = None,
     wait: Wait = 30,
 ) -> Run:
-    """Take in a document, in place of an earlier one of that name."""
+    """Take in a document, in place of an earlier one of that name. Of two at once, the last to end stays."""
     pairs = dict(pair.split(":", 1) for pair in metadata)
     upload = Upload(source=source, content=await request.body(), metadata=pairs)
     ingestion.check(upload)

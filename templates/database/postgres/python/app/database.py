@@ -65,7 +65,7 @@ def is_embedded() -> bool:
 
 def url() -> str:
     """In libpq's form; SQLAlchemy's and Heroku's are understood as well. Raises `UserError`, without the password."""
-    if _embedded_url and "DATABASE_URL" not in os.environ:
+    if _embedded_url and not DatabaseSettings().database_url:
         os.environ["DATABASE_URL"] = _embedded_url()
     given = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", DatabaseSettings().database_url)
     if given and not re.fullmatch(r"postgresql://(([^@/?#%]|%[\da-fA-F]{2})*@)?[^@]*", given):
@@ -182,7 +182,7 @@ SEARCH = """
     WITH semantic AS (
         SELECT document_id, position, embedding::halfvec({dimensions}) <=> %(vector)s::halfvec AS distance
         FROM chunks JOIN documents ON documents.id = document_id
-        WHERE metadata @> %(filters)s ORDER BY distance LIMIT 40
+        WHERE metadata @> %(filters)s AND embedding IS NOT NULL ORDER BY distance LIMIT 40
     ), words AS (
         SELECT string_agg(quote_literal(lexeme), '|')::tsquery AS query
         FROM unnest(to_tsvector('english', %(text)s)) WHERE lexeme NOT IN (SELECT lexeme FROM common_words)

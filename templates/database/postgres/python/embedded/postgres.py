@@ -46,8 +46,13 @@ PID_FILE = DATA / "postmaster.pid"
 @contextmanager
 def serve(directory: Path) -> Iterator[Callable[[], str]]:
     """Start the server in `directory`, shared by all who do, and give a function that waits for its URL."""
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o700)
+    from app.models import UserError  # here, since the keeper has no path to it
+
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
+    except OSError as error:
+        raise UserError(f"PostgreSQL cannot keep its data there (DATA_DIR can name another folder): {error}") from error
     command = [sys.executable, "-P", "-X", "utf8", str(Path(__file__).resolve())]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     with subprocess.Popen(
@@ -60,8 +65,6 @@ def serve(directory: Path) -> Iterator[Callable[[], str]]:
             if url := keeper.stdout.readline().strip():
                 return url
             reason = keeper.stderr.read().strip()
-            from app.models import UserError  # here, since the keeper has no path to it
-
             raise UserError(f"PostgreSQL does not start in {directory} (DATABASE_URL can name another): {reason}")
 
         yield url

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import psycopg
 from dbos import DBOS, DBOSClient
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.exc import DBAPIError
 
 from app import database
@@ -44,14 +45,8 @@ async def launch(concurrency: int | None) -> AsyncIterator[None]:
     global queue, client
     executor_id = str(uuid4())
     queue = executor_id if concurrency is None else QUEUE
-    try:
-        DBOS.migrate(database.url())
-    except DBAPIError as error:  # it makes a schema of its own
-        raise UserError(f"DBOS cannot use the database: {str(error.orig).splitlines()[0]}") from error
+    options = f"{KEEPALIVES} {conninfo_to_dict(database.url()).get('options', '')}"
     client = DBOSClient(system_database_url=database.url(), application_name="app", retry_connection_errors=False)
-    if concurrency != 0:  # before the launch: later, DBOS would find it within a second only
-        await client.register_queue_async(queue, worker_concurrency=concurrency, polling_interval_sec=0.1)
-    connections = {"application_name": executor_id, "options": KEEPALIVES}
     DBOS(
         config={
             "name": "app",
@@ -60,14 +55,23 @@ async def launch(concurrency: int | None) -> AsyncIterator[None]:
             "executor_id": executor_id,
             "log_level": "WARNING",
             # Parameters have documents in them, and would be logged.
-            "db_engine_kwargs": {"connect_args": connections, "hide_parameters": True},
+            "db_engine_kwargs": {
+                "connect_args": {"application_name": executor_id, "options": options},
+                "hide_parameters": True,
+            },
             "notification_coalesce_sec": 0.1,  # readers of events look that often themselves
             "enable_otlp": True,
             "otel_attribute_format": "semconv",
         }
     )
     DBOS.listen_queues([] if concurrency == 0 else [queue])
-    DBOS.launch()
+    try:
+        DBOS.migrate(database.url())
+        if concurrency != 0:  # before the launch: later, DBOS would find it within a second only
+            await client.register_queue_async(queue, worker_concurrency=concurrency, polling_interval_sec=0.1)
+        DBOS.launch()
+    except DBAPIError as error:  # it makes a schema of its own
+        raise UserError(f"DBOS cannot use the database: {str(error.orig).splitlines()[0]}") from error
     care = asyncio.create_task(_look_after_runs())
     try:
         yield
@@ -93,6 +97,7 @@ async def _look_after_runs() -> None:
             if settings.run_retention_days:
                 await delete_runs(settings.run_retention_days)
         except Exception as error:
+            suspects = set()
             log.warning("Orphaned and old runs were not looked after, the next time will do: %s", error)
         await asyncio.sleep(CHECK_SECONDS)
 
@@ -101,8 +106,9 @@ def _adopt_orphans(suspects: set[str]) -> set[str]:
     """Hand over what the suspects left that are still gone. Returns all that are: the next suspects."""
     with psycopg.connect(database.url()) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('orphaned runs'))")  # one process at a time
-        running = client.list_queued_workflows(status="PENDING", load_input=False)
-        owners = {run.executor_id or "" for run in running} | {queue.name for queue in client.list_queues()}
+        runs = client.list_queued_workflows(load_input=False)
+        owners = {owner for run in runs for owner in (run.executor_id, run.queue_name) if owner}
+        owners |= {queue.name for queue in client.list_queues()}
         living = {name for (name,) in connection.execute("SELECT application_name FROM pg_stat_activity")}
         gone = owners - living - {QUEUE}
         for executor_id in gone & suspects:
@@ -115,7 +121,7 @@ def _hand_over(executor_id: str) -> None:
     left = client.list_queued_workflows(executor_id=executor_id, status="PENDING", load_input=False)
     left += client.list_queued_workflows(queue_name=executor_id, status="ENQUEUED", load_input=False)
     if left:
-        log.warning("Taking over %d runs of a process that is gone.", len(left))
+        log.warning("%d runs that a process has left go on in another.", len(left))
         client.resume_workflows([run.workflow_id for run in left], queue_name=QUEUE)
     client.delete_queue(executor_id)
 

@@ -227,7 +227,7 @@ def _brief(record: logging.LogRecord) -> bool:
     # What DBOS logs of a step that failed for a known reason needs no traceback.
     if record.exc_info and isinstance(error := record.exc_info[1], StepError | UserError) and not error.__cause__:
         record.msg, record.exc_info = f"{record.msg} {error}", None
-    return True
+    return "task cancelled" not in record.msg  # the run says so itself
 
 
 logging.getLogger("dbos").addFilter(_brief)
