@@ -135,11 +135,11 @@ function removeIfEmpty(folder: string): void {
 }
 
 async function writeFiles(folder: string, files: FileMap, signal: AbortSignal): Promise<void> {
+  const folders = new Set([...files.keys()].map((path) => dirname(join(folder, path))));
+  for (const each of folders) fs.mkdirSync(each, { recursive: true });
   for (const [path, content] of files) {
     await stopIf(signal);
-    const file = join(folder, path);
-    fs.mkdirSync(dirname(file), { recursive: true });
-    fs.writeFileSync(file, content);
+    fs.writeFileSync(join(folder, path), content);
   }
 }
 

@@ -187,17 +187,18 @@ async def _start(workflow: Callable[..., Any], argument: BaseModel, subject: str
 
 def _read(run_id: str) -> Run | None:
     status = DBOS.get_workflow_status(run_id)
-    return _run(status, _steps(run_id)) if status else None
+    return _run(status, _steps(status)) if status else None
 
 
-def _steps(run_id: str) -> list[Step]:
+def _steps(status: WorkflowStatus) -> list[Step]:
     """Recorded steps come from DBOS; attempts, and the step under way, from the events."""
     steps: dict[int, dict[str, Any]] = {}
     with suppress(dbos_error.DBOSStreamTimeoutError):
-        for event in DBOS.read_stream(run_id, "events", timeout_seconds=0):
+        for event in DBOS.read_stream(status.workflow_id, "events", timeout_seconds=0):
             if event["type"] == "step":
                 steps.setdefault(event["data"]["number"], event["data"] | {"attempts": 0})["attempts"] += 1
-    for recorded in DBOS.list_workflow_steps(run_id):
+    has_errors = status.status != "SUCCESS"  # else there is no need to load what the steps gave
+    for recorded in DBOS.list_workflow_steps(status.workflow_id, load_output=has_errors):
         if step := steps.get(recorded["function_id"]):
             error: Any = recorded["error"]  # of several attempts, the last one's
             step["error"] = str(getattr(error, "errors", [error])[-1]) if error else None
