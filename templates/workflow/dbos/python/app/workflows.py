@@ -119,18 +119,17 @@ async def _question(question: Question) -> Answer:
     async def on_text(text: str) -> None:
         await DBOS.write_stream_async("events", {"type": "text", "data": {"text": text}})
 
-    _tasks[str(DBOS.workflow_id)] = asyncio.current_task()
     return await agent.answer(question, run_step, on_text)
 
 
 @DBOS.workflow(name="ingestion")
 async def _ingestion(upload: Upload) -> Document:
-    _tasks[str(DBOS.workflow_id)] = asyncio.current_task()
     return await ingestion.ingest(upload, run_step)
 
 
 async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Run a step of the workflow; up to five attempts where the error may pass by itself."""
+    _tasks[str(DBOS.workflow_id)] = asyncio.current_task()
     passes = False
 
     async def attempt() -> T:
