@@ -24,10 +24,13 @@ export interface OwnedFiles {
   templates: Record<string, Template>;
 }
 
-/** Owner → its files, an owner being `base` or `<category>/<tool>`. Large, loaded only to create a project. */
+/** Owner → its files, an owner being `base`, `<category>/<tool>` or `<category>/<tool>/without-<capability>`. Large, loaded only to create a project. */
 export type TemplateFiles = Record<string, OwnedFiles>;
 
 export const BASE = "base";
+
+/** A tool's folder for what it brings where a capability is missing begins so, and ends with the capability. */
+export const FALLBACK = "without-";
 
 export function ownerOf(tool: Tool): string {
   return `${tool.category}/${tool.id}`;

@@ -1,4 +1,4 @@
-import { BASE, type Catalogue, ownerOf } from "./catalogue.ts";
+import { BASE, type Catalogue, FALLBACK, ownerOf } from "./catalogue.ts";
 import { UserError } from "./errors.ts";
 import { type Part, packageOf, type Requirement, type Tool, type Variable } from "./tool.ts";
 
@@ -17,6 +17,8 @@ export interface Plan {
   version: string;
   /** One a category, in the catalogue's order. */
   tools: Tool[];
+  /** The base and the tools, each tool followed by its fallbacks that are taken. */
+  owners: string[];
   dependencies: Requirement[];
   devDependencies: Requirement[];
   environment: { owner: string; title: string; variables: Variable[] }[];
@@ -33,15 +35,18 @@ export function makePlan(answers: Answers, catalogue: Catalogue, version: string
   });
   const owners: Owner[] = [
     { owner: BASE, title: "Application", part: catalogue.base },
-    ...tools.map((tool) => ({ owner: ownerOf(tool), title: tool.title, part: tool })),
+    ...tools.flatMap((tool) => [
+      { owner: ownerOf(tool), title: tool.title, part: tool },
+      ...missing(tool, tools, catalogue).map((need) => fallbackFor(need, tool, tools, catalogue)),
+    ]),
   ];
-  checkNeeds(tools, owners, catalogue);
   checkUnique(owners, "environment variable", (part) => part.environment.map((variable) => variable.name));
   checkUnique(owners, "port", (part) => part.ports.map(String));
   return {
     name: answers.name,
     version,
     tools,
+    owners: owners.map(({ owner }) => owner),
     dependencies: mergeRequirements(owners, (part) => part.dependencies),
     devDependencies: mergeRequirements(owners, (part) => part.devDependencies),
     environment: owners
@@ -67,22 +72,25 @@ interface Owner {
   part: Part;
 }
 
-function checkNeeds(tools: Tool[], owners: Owner[], catalogue: Catalogue): void {
-  const provided = new Set(owners.flatMap(({ part }) => part.provides));
-  for (const { owner, part } of owners) {
-    for (const need of part.needs.filter((capability) => !provided.has(capability))) {
-      const providers = catalogue.categories
-        .flatMap((category) => category.tools)
-        .filter((tool) => tool.provides.includes(need))
-        .map((tool) => `--${tool.category} ${tool.id}`);
-      throw new UserError({
-        code: "needs",
-        message: `${owner} needs "${need}", which none of ${tools.map(ownerOf).join(", ")} provides.`,
-        value: need,
-        hint: providers.length > 0 ? `Take ${providers.join(" or ")}.` : "No tool provides it.",
-      });
-    }
-  }
+/** The capabilities that a tool needs and nobody provides. */
+function missing(tool: Tool, tools: Tool[], catalogue: Catalogue): string[] {
+  const provided = new Set([catalogue.base, ...tools].flatMap(({ provides }) => provides));
+  return tool.needs.filter((capability) => !provided.has(capability));
+}
+
+function fallbackFor(need: string, tool: Tool, tools: Tool[], catalogue: Catalogue): Owner {
+  const part = tool.fallbacks[need];
+  if (part !== undefined) return { owner: `${ownerOf(tool)}/${FALLBACK}${need}`, title: tool.title, part };
+  const providers = catalogue.categories
+    .flatMap((category) => category.tools)
+    .filter(({ provides }) => provides.includes(need))
+    .map(({ category, id }) => `--${category} ${id}`);
+  throw new UserError({
+    code: "needs",
+    message: `${ownerOf(tool)} needs "${need}", which none of ${tools.map(ownerOf).join(", ")} provides.`,
+    value: need,
+    hint: providers.length > 0 ? `Take ${providers.join(" or ")}.` : "No tool provides it.",
+  });
 }
 
 function checkUnique(owners: Owner[], what: string, keysOf: (part: Part) => string[]): void {

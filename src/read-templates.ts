@@ -1,16 +1,16 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parse } from "yaml";
-import { BASE, type Catalogue, type OwnedFiles, type TemplateFiles } from "./catalogue.ts";
+import { BASE, type Catalogue, FALLBACK, type OwnedFiles, type TemplateFiles } from "./catalogue.ts";
 import { compileTemplate } from "./compile-template.ts";
 import { UserError } from "./errors.ts";
 import { readPins } from "./fragments/constraints.ts";
 import { readCompose } from "./read-compose.ts";
-import { type Category, checkBase, checkCategory, checkTool, type Tool } from "./tool.ts";
+import { type Category, checkCategory, checkPart, checkTool, type Part, type Tool } from "./tool.ts";
 
 /** Reads and checks a folder of templates. Only the build and the tests do this: the CLI has what it gives as JSON. */
 export async function readTemplates(root: string): Promise<{ catalogue: Catalogue; files: TemplateFiles }> {
-  const base = checkBase(await readYaml(root, "base/base.yaml"), "templates/base/base.yaml");
+  const base = checkPart(await readYaml(root, "base/base.yaml"), "templates/base/base.yaml");
   const files: TemplateFiles = { [BASE]: await readOwner(root, BASE, ["base.yaml", COMPOSE]) };
   const categories: Category[] = [];
   for (const id of (await subfolders(root)).filter((name) => name !== BASE)) {
@@ -18,9 +18,17 @@ export async function readTemplates(root: string): Promise<{ catalogue: Catalogu
     if (!/^[a-z]+$/.test(id)) throw problem(`templates/${id}`, "a category's name has small letters only");
     const tools: Tool[] = [];
     for (const tool of await subfolders(join(root, id))) {
-      const manifest = `${id}/${tool}/tool.yaml`;
-      tools.push(checkTool(await readYaml(root, manifest), `templates/${manifest}`, id, tool));
-      files[`${id}/${tool}`] = await readOwner(root, `${id}/${tool}`, ["tool.yaml", "README.md"]);
+      const owner = `${id}/${tool}`;
+      const fallbacks: Record<string, Part> = {};
+      for (const folder of (await subfolders(join(root, owner))).filter((name) => name.startsWith(FALLBACK))) {
+        const manifest = `${owner}/${folder}/part.yaml`;
+        const part = checkPart(await readYaml(root, manifest), `templates/${manifest}`);
+        fallbacks[folder.slice(FALLBACK.length)] = part;
+        files[`${owner}/${folder}`] = await readOwner(root, `${owner}/${folder}`, ["part.yaml", "README.md"]);
+      }
+      const manifest = `${owner}/tool.yaml`;
+      tools.push(checkTool(await readYaml(root, manifest), `templates/${manifest}`, id, tool, fallbacks));
+      files[owner] = await readOwner(root, owner, ["tool.yaml", "README.md"]);
     }
     const file = `${id}/category.yaml`;
     categories.push(checkCategory(await readYaml(root, file), `templates/${file}`, id, tools));
@@ -58,9 +66,9 @@ async function readOwner(root: string, owner: string, required: string[]): Promi
   const known = [...new Set([...required, ...OPTIONAL])];
   for (const path of await walk(join(root, owner), "")) {
     const place = `templates/${owner}/${path}`;
-    if (known.includes(path)) continue;
+    if (known.includes(path) || path.startsWith(FALLBACK)) continue;
     if (!path.startsWith(LANGUAGE)) {
-      throw problem(place, `unexpected file; known are ${known.join(", ")} and ${LANGUAGE}**`);
+      throw problem(place, `unexpected file; known are ${known.join(", ")}, ${LANGUAGE}** and ${FALLBACK}*/**`);
     }
     const content = await readText(root, `${owner}/${path}`);
     const target = path.slice(LANGUAGE.length);

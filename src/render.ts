@@ -1,4 +1,4 @@
-import { BASE, ownerOf, type TemplateFiles } from "./catalogue.ts";
+import { ownerOf, type TemplateFiles } from "./catalogue.ts";
 import { renderChoices } from "./fragments/choices.ts";
 import { mergeCompose } from "./fragments/compose.ts";
 import { mergeConstraints } from "./fragments/constraints.ts";
@@ -6,7 +6,7 @@ import { renderEnvironment } from "./fragments/environment.ts";
 import { conflict, type Plan } from "./plan.ts";
 import { recreateCommand } from "./recreate.ts";
 import { renderTemplate, type TemplateData } from "./template.ts";
-import type { Requirement } from "./tool.ts";
+import type { Requirement, Tool } from "./tool.ts";
 
 /** Path in the project, with `/` → content. */
 export type FileMap = Map<string, string>;
@@ -23,13 +23,13 @@ export function render(plan: Plan, templates: TemplateFiles): FileMap {
     // Two names that differ in case alone are one file on macOS and Windows.
     const key = path.toLowerCase();
     const first = owners.get(key);
-    if (first !== undefined) throw conflict(`file ${path}`, first, owner);
+    if (first !== undefined && !owner.startsWith(`${first}/`)) throw conflict(`file ${path}`, first, owner);
     owners.set(key, owner);
     files.set(path, content);
   };
 
   const data = templateData(plan, templates);
-  for (const owner of [BASE, ...plan.tools.map(ownerOf)]) {
+  for (const owner of plan.owners) {
     const owned = filesOf(templates, owner);
     for (const [path, content] of Object.entries(owned.files)) add(owner, path, content);
     for (const [path, template] of Object.entries(owned.templates)) add(owner, path, renderTemplate(template, data));
@@ -57,13 +57,20 @@ function templateData(plan: Plan, templates: TemplateFiles): TemplateData {
       title: tool.title,
       homepage: tool.homepage,
       choose: tool.choose,
-      section: filesOf(templates, ownerOf(tool)).section.trimEnd(),
+      section: sectionOf(tool, plan, templates),
     })),
     dependencies: plan.dependencies.map(asTemplateData),
     dev_dependencies: plan.devDependencies.map(asTemplateData),
     ports: plan.ports.map((port) => ({ port: String(port) })),
     next_steps: plan.nextSteps.map((step) => ({ step })),
   };
+}
+
+/** That of the tool, and those of its fallbacks that are taken. */
+function sectionOf(tool: Tool, plan: Plan, templates: TemplateFiles): string {
+  const owner = ownerOf(tool);
+  const owners = plan.owners.filter((name) => name === owner || name.startsWith(`${owner}/`));
+  return owners.map((name) => filesOf(templates, name).section.trim()).join("\n\n");
 }
 
 function asTemplateData({ requirement, why }: Requirement) {

@@ -28,6 +28,10 @@ export interface Part {
 export interface Tool extends Part {
   id: string;
   category: string;
+  /** Capability that it needs → what it brings instead where nothing provides that one. */
+  fallbacks: Record<string, Part>;
+  /** What stands in for the tool where no server of it is named, and what was not tried of the tool itself. */
+  emulated: string;
   title: string;
   choose: string;
   avoid: string;
@@ -43,22 +47,33 @@ export interface Category {
   tools: Tool[];
 }
 
-export function checkTool(raw: unknown, file: string, category: string, id: string): Tool {
+export function checkTool(
+  raw: unknown,
+  file: string,
+  category: string,
+  id: string,
+  fallbacks: Record<string, Part>,
+): Tool {
   const keys = new Keys(raw, file);
   const tool = {
     id,
     category,
+    fallbacks,
     title: keys.text("title"),
     choose: keys.line("choose"),
     avoid: keys.line("avoid"),
     homepage: keys.text("homepage"),
+    emulated: keys.optional("emulated", "string", ""),
     ...readPart(keys),
   };
   keys.refuseOthers();
+  if (tool.emulated.includes("\n")) throw keys.error("emulated", "must be one line");
+  const needless = Object.keys(fallbacks).find((capability) => !tool.needs.includes(capability));
+  if (needless !== undefined) throw keys.error("needs", `does not name "${needless}", which there is a fallback for`);
   return tool;
 }
 
-export function checkBase(raw: unknown, file: string): Part {
+export function checkPart(raw: unknown, file: string): Part {
   const keys = new Keys(raw, file);
   const part = readPart(keys);
   keys.refuseOthers();

@@ -8,7 +8,7 @@ import { recreateCommand, runnerOf } from "../recreate.ts";
 import { type FileMap, render } from "../render.ts";
 import { nextSteps, pathFrom, quote, type Tooling } from "../steps.ts";
 import { inspectTarget, nameOf, type Target } from "../target.ts";
-import { packageOf } from "../tool.ts";
+import { type Part, packageOf, type Tool } from "../tool.ts";
 import { writeProject } from "../write.ts";
 
 /** The command line, as commander hands it over: the tools under their categories' names. */
@@ -99,10 +99,14 @@ function checkDirectory(directory: string, taken: ReadonlySet<string>): Target {
 
 /** Every package of every stack: a project's name must stay free when a tool is changed later. */
 function packagesOf(catalogue: Catalogue, templates: TemplateFiles): ReadonlySet<string> {
-  const parts = [catalogue.base, ...catalogue.categories.flatMap((category) => category.tools)];
+  const parts = [catalogue.base, ...catalogue.categories.flatMap((category) => category.tools.flatMap(partsOf))];
   const direct = parts.flatMap((part) => [...part.dependencies, ...part.devDependencies]);
   const pinned = Object.values(templates).flatMap(({ pins }) => Object.keys(pins));
   return new Set([...direct.map(({ requirement }) => packageOf(requirement)), ...pinned]);
+}
+
+function partsOf(tool: Tool): Part[] {
+  return [tool, ...Object.values(tool.fallbacks)];
 }
 
 function isInteractive(output: Output): boolean {

@@ -11,7 +11,9 @@ export function list(catalogue: Catalogue, version: string, output: Output): voi
       const mark = tool.id === category.default ? dim(" (default)") : "";
       output.say(`  ${bold(tool.id)}${mark}  ${tool.title}, ${tool.homepage}`);
       output.say(`    Choose it  ${wrap(tool.choose, output.columns, INDENT)}`);
-      output.say(`    Not        ${wrap(tool.avoid, output.columns, INDENT)}\n`);
+      output.say(`    Not        ${wrap(tool.avoid, output.columns, INDENT)}`);
+      if (tool.emulated !== "") output.say(`    Emulated   ${wrap(tool.emulated, output.columns, INDENT)}`);
+      output.say();
     }
   }
 }
@@ -21,6 +23,9 @@ const INDENT = " ".repeat(15);
 function summary({ tools, order: _, ...category }: Catalogue["categories"][number]) {
   return {
     ...category,
-    tools: tools.map(({ id, title, choose, avoid, homepage }) => ({ id, title, choose, avoid, homepage })),
+    tools: tools.map(({ id, title, choose, avoid, homepage, emulated }) => ({
+      ...{ id, title, choose, avoid, homepage },
+      ...(emulated === "" ? {} : { emulated }),
+    })),
   };
 }

@@ -1,4 +1,4 @@
-import { BASE, ownerOf, type TemplateFiles } from "../catalogue.ts";
+import type { TemplateFiles } from "../catalogue.ts";
 import { conflict, type Plan } from "../plan.ts";
 
 /** A map of a compose file: key → a map, or a value as it is written there. */
@@ -10,7 +10,7 @@ export interface ComposeMap {
 export function mergeCompose(plan: Plan, templates: TemplateFiles): string {
   const merged: ComposeMap = {};
   const owners = new Map<string, string>();
-  for (const owner of [BASE, ...plan.tools.map(ownerOf)]) {
+  for (const owner of plan.owners) {
     merge(merged, templates[owner]?.compose ?? {}, owner, owners, "");
   }
   return write(merged, "");

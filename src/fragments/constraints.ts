@@ -1,23 +1,23 @@
-import { BASE, ownerOf, type TemplateFiles } from "../catalogue.ts";
+import type { TemplateFiles } from "../catalogue.ts";
 import { UserError } from "../errors.ts";
-import { conflict, type Plan } from "../plan.ts";
+import type { Plan } from "../plan.ts";
 import { normalizeName } from "../tool.ts";
 
-/** `constraints.txt`: the versions that were tested together. */
+/** `constraints.txt`: the versions that were tested together. Of two, the lower one is what a tool held back to. */
 export function mergeConstraints(plan: Plan, templates: TemplateFiles): string {
-  const merged = new Map<string, { owner: string; pins: string }>();
-  for (const owner of [BASE, ...plan.tools.map(ownerOf)]) {
+  const merged = new Map<string, string[]>();
+  for (const owner of plan.owners) {
     for (const [name, lines] of Object.entries(templates[owner]?.pins ?? {})) {
-      const pins = lines.join("\n");
       const first = merged.get(name);
-      if (first !== undefined && first.pins !== pins) {
-        throw conflict(`pin of ${name}, as "${first.pins}" and "${pins}"`, first.owner, owner);
-      }
-      merged.set(name, first ?? { owner, pins });
+      if (first === undefined || isLower(lines, first)) merged.set(name, lines);
     }
   }
-  const lines = [...merged].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, { pins }]) => `${pins}\n`);
+  const lines = [...merged].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, pins]) => `${pins.join("\n")}\n`);
   return `# The versions that were tested together.\n${lines.join("")}`;
+}
+
+function isLower([pin = ""]: string[], [other = ""]: string[]): boolean {
+  return pin.localeCompare(other, "en", { numeric: true }) < 0;
 }
 
 /** Package → its pins, sorted: several where they differ by environment marker. */

@@ -17,6 +17,7 @@ test("list shows each tool with when to choose it and when not", async () => {
   expect(stdout).toContain(
     '  shelf (default)  Shelf, https://shelf.example\n    Choose it  You like order & "quotes".\n    Not        You have no wall.\n',
   );
+  expect(stdout).toContain("    Emulated   A box answers for it; stacking was not tried.\n");
   expect(stdout).not.toContain("\u001b");
 });
 
@@ -43,6 +44,7 @@ test("list --json is the catalogue", async () => {
         choose: "You move often.",
         avoid: "You look for things.",
         homepage: "https://crate.example",
+        emulated: "A box answers for it; stacking was not tried.",
       },
     ],
   });

@@ -1,7 +1,7 @@
 import { beforeEach, expect, test } from "vitest";
 import type { Catalogue } from "../../src/catalogue.ts";
 import { makePlan, type Plan } from "../../src/plan.ts";
-import type { Tool } from "../../src/tool.ts";
+import { checkPart, type Tool } from "../../src/tool.ts";
 import { ANSWERS, readFixture } from "../fixtures.ts";
 
 let catalogue: Catalogue;
@@ -32,6 +32,15 @@ test("a need that nothing provides names who needs what, and who would provide i
     'view/window needs "sql", which none of store/crate, view/window provides.',
   );
   expect(() => makePlan(answers, catalogue, "1")).toThrow(expect.objectContaining({ hint: "Take --store shelf." }));
+});
+
+test("a fallback is taken where nothing provides what its tool needs, and nowhere else", () => {
+  tool("window").fallbacks = { sql: checkPart({ dependencies: ["glass>=1"] }, "part.yaml") };
+  const without = makePlan({ name: "my-app", tools: { store: "crate", view: "window" } }, catalogue, "1");
+  expect(without.owners).toEqual(["base", "store/crate", "view/window", "view/window/without-sql"]);
+  expect(without.dependencies.map(({ requirement }) => requirement)).toContain("glass>=1");
+  expect(plan().owners).toEqual(["base", "store/shelf", "view/window"]);
+  expect(plan().dependencies.map(({ requirement }) => requirement)).not.toContain("glass>=1");
 });
 
 test("one variable from two owners names both", () => {

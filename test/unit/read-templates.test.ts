@@ -41,11 +41,25 @@ test.each([
   ["store/shelf/compose.yaml", "a: |\n  b", 'compose.yaml: "a: |": write a value on the line of its key'],
   ["store/shelf/compose.yaml", "a: &b\n  c: 1", 'compose.yaml: "a: &b": anchors and aliases'],
   ["store/shelf/compose.yaml", "? [a]\n: b", "compose.yaml: "],
+  ["view/window/without-sql/part.yaml", "title: Base", "without-sql/part.yaml: title: unknown key"],
+  ["view/window/without-sql/part.yaml", "{}", "templates/view/window/without-sql/README.md: missing"],
   ["base/base.yaml", "title: Base", "templates/base/base.yaml: title: unknown key"],
 ])("a mistake in %s is told with its place", async (path, content, message) => {
   await mkdir(join(root, dirname(path)), { recursive: true });
   await writeFile(join(root, path), content);
   await expect(readTemplates(root)).rejects.toThrow(message);
+});
+
+test("what a tool brings where a capability is missing is read with it", async () => {
+  const folder = join(root, "view/window/without-sql");
+  await mkdir(join(folder, "python/app"), { recursive: true });
+  await writeFile(join(folder, "part.yaml"), "dependencies: [glass>=1]\n");
+  await writeFile(join(folder, "README.md"), "Nothing to see.\n");
+  await writeFile(join(folder, "python/app/view.py"), "curtain\n");
+  const { catalogue, files } = await readTemplates(root);
+  expect(catalogue.categories[1]?.tools[0]?.fallbacks["sql"]?.dependencies).toEqual([{ requirement: "glass>=1" }]);
+  expect(files["view/window/without-sql"]?.files).toEqual({ "app/view.py": "curtain\n" });
+  expect(Object.keys(files["view/window"]?.files ?? {})).toEqual(["app/view.py"]);
 });
 
 test.each([

@@ -81,12 +81,23 @@ test.each([
   expect(() => render(plan(), files)).toThrow(`${owner} and view/window both bring the key ${key} of compose.yaml.`);
 });
 
-test("one package with two pins names both owners and both pins", async () => {
+test("a package that a tool holds back is pinned to the lower version", async () => {
   const { plan, files } = await readFixture();
-  owned(files, "view/window").pins = { attrs: ["attrs==24.0"] };
-  expect(() => render(plan(), files)).toThrow(
-    'store/shelf and view/window both bring the pin of attrs, as "attrs==25.4.0" and "attrs==24.0".',
-  );
+  owned(files, "view/window").pins = { attrs: ["attrs==25.10.0"], pydantic: ["pydantic==2.9.2"] };
+  const constraints = render(plan(), files).get("constraints.txt");
+  expect(constraints?.split("\n").slice(1, -1)).toEqual(["attrs==25.4.0", "pydantic==2.9.2"]);
+});
+
+test("the files of a fallback take the place of its tool's, and its section follows", async () => {
+  const { plan, files } = await readFixture();
+  files["view/window/without-sql"] = {
+    ...{ section: "Nothing to see.\n", pins: {}, compose: {}, templates: {} },
+    files: { "app/view.py": "curtain\n" },
+  };
+  const without = { ...plan(), owners: [...plan().owners, "view/window/without-sql"] };
+  const project = render(without, files);
+  expect(project.get("app/view.py")).toBe("curtain\n");
+  expect(project.get("README.md")).toMatch(/## Window\n[^#]+\n\nNothing to see\.\n/);
 });
 
 test("one owner may pin a package twice, by environment marker", async () => {

@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
-import { checkBase, checkCategory, checkTool, packageOf } from "../../src/tool.ts";
+import { checkCategory, checkPart, checkTool, packageOf } from "../../src/tool.ts";
 
 const MANIFEST = { title: "Shelf", choose: "Order.", avoid: "No wall.", homepage: "https://shelf.example" };
 
 test("a manifest becomes a tool, with empty lists for what it leaves out", () => {
-  expect(checkTool(MANIFEST, "tool.yaml", "store", "shelf")).toEqual({
-    ...{ id: "shelf", category: "store", ...MANIFEST },
+  expect(checkTool(MANIFEST, "tool.yaml", "store", "shelf", {})).toEqual({
+    ...{ id: "shelf", category: "store", ...MANIFEST, emulated: "", fallbacks: {} },
     ...{ needs: [], provides: [], dependencies: [], devDependencies: [], environment: [], ports: [], nextSteps: [] },
   });
 });
@@ -13,6 +13,7 @@ test("a manifest becomes a tool, with empty lists for what it leaves out", () =>
 test.each([
   ["a missing text", { title: undefined }, "tool.yaml: title: expected a text, found nothing"],
   ["a wrong type", { title: 3 }, "tool.yaml: title: expected a text, found 3"],
+  ["two lines of what is emulated", { emulated: "a\nb" }, "tool.yaml: emulated: must be one line"],
   ["a line with a break", { choose: "a\nb" }, "tool.yaml: choose: must be one line"],
   ["an unknown key", { colour: "red" }, "tool.yaml: colour: unknown key; known are title, choose"],
   ["a text for a list", { needs: "sql" }, 'tool.yaml: needs: expected a list, found "sql"'],
@@ -54,20 +55,27 @@ test.each([
     "tool.yaml: environment[0]: default: unknown key",
   ],
 ])("%s is refused, file and key named", (_, change, message) => {
-  expect(() => checkTool({ ...MANIFEST, ...change }, "tool.yaml", "store", "shelf")).toThrow(message);
+  expect(() => checkTool({ ...MANIFEST, ...change }, "tool.yaml", "store", "shelf", {})).toThrow(message);
+});
+
+test("a fallback for what the tool does not need is refused", () => {
+  const fallbacks = { sql: checkPart({}, "part.yaml") };
+  expect(() => checkTool(MANIFEST, "tool.yaml", "store", "shelf", fallbacks)).toThrow(
+    'tool.yaml: needs: does not name "sql", which there is a fallback for',
+  );
 });
 
 test("a manifest that is no mapping is refused", () => {
-  expect(() => checkBase(["a"], "base.yaml")).toThrow("base.yaml: expected a mapping, found a list");
+  expect(() => checkPart(["a"], "base.yaml")).toThrow("base.yaml: expected a mapping, found a list");
 });
 
 test("what looks like a cap in an environment marker is none", () => {
-  const part = checkBase({ dependencies: ["a>=1; sys_platform == 'win32'"] }, "base.yaml");
+  const part = checkPart({ dependencies: ["a>=1; sys_platform == 'win32'"] }, "base.yaml");
   expect(part.dependencies).toEqual([{ requirement: "a>=1; sys_platform == 'win32'" }]);
 });
 
 test("a category's default must be one of its tools", () => {
-  const tool = checkTool(MANIFEST, "tool.yaml", "store", "shelf");
+  const tool = checkTool(MANIFEST, "tool.yaml", "store", "shelf", {});
   const category = { question: "Where?", about: "Keeps.", default: "crate", order: 1 };
   expect(() => checkCategory(category, "category.yaml", "store", [tool])).toThrow(
     "category.yaml: default: names no tool",
