@@ -1,25 +1,17 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { randomUUID } from "node:crypto";
+import { spawn } from "node:child_process";
 import { mkdir, mkdtemp, readFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { inject } from "vitest";
 import { environment } from "./environment.ts";
-import { freePort, type Holdings, holdings, remains, until } from "./machine.ts";
+import { freePort } from "./machine.ts";
+import { Program, type Options as ProgramOptions } from "./program.ts";
 
-interface Options {
-  project: string;
-  /** Where this service keeps what it keeps; a folder of its own, so that tests do not meet. */
-  data: string;
-  /** As typed in the project's folder. */
+interface Options extends Omit<ProgramOptions, "command"> {
   command?: string[];
-  env?: Record<string, string | undefined>;
   /** A free one, unless it must be that of an earlier service. */
   port?: number;
-  /** To be run as this user. */
-  uid?: number;
 }
 
 interface Answer {
@@ -51,55 +43,26 @@ export interface Document {
   chunks: number;
 }
 
-/** A service started from a terminal of its own, and spoken to over HTTP. */
-export class Service {
+/** A service, spoken to over HTTP. */
+export class Service extends Program {
   readonly url: string;
-  readonly mark: string;
-  output = "";
-  readonly ended: Promise<number | null>;
-  readonly #process: ChildProcess;
-  readonly #data: string;
 
-  private constructor(
-    { project, data, command = ["uv", "run", "my-app", "dev"], env = {}, uid }: Options,
-    port: number,
-  ) {
-    const id = randomUUID();
-    this.mark = `STACK_TEST=${id}`;
+  private constructor({ command = ["uv", "run", "my-app", "dev"], env = {}, ...rest }: Options, port: number) {
+    super({ ...rest, command, env: { PORT: String(port), ...env } });
     this.url = `http://127.0.0.1:${port}`;
-    this.#data = data;
-    const [program = "", ...args] = command;
-    this.#process = spawn(program, args, {
-      cwd: project,
-      env: environment({ PORT: String(port), DATA_DIR: data, STACK_TEST: id, ...env }),
-      detached: true, // a process group of its own, as a shell gives it
-      stdio: ["ignore", "pipe", "pipe"],
-      ...(uid === undefined ? {} : { uid, gid: uid }),
-    });
-    for (const stream of [this.#process.stdout, this.#process.stderr]) {
-      stream?.setEncoding("utf8").on("data", (text: string) => {
-        this.output += text;
-      });
-    }
-    this.ended = new Promise((resolve) => this.#process.on("close", (code) => resolve(code)));
   }
 
   /** Returns when it can answer or, without an address to be asked at, when it has printed `ready`. */
   static async start(options: Options & { ready?: string }): Promise<Service> {
     const service = new Service(options, options.port ?? (await freePort()));
     const { ready } = options;
-    let gone = false;
-    service.ended.then(() => {
-      gone = true;
-    });
     try {
-      await until("ready", 120, async () => {
-        if (gone) throw new Error("it ended");
-        return ready === undefined ? service.isReady() : service.output.includes(ready);
-      });
+      await service.until("ready", 120, async () =>
+        ready === undefined ? service.isReady() : service.output.includes(ready),
+      );
     } catch (error) {
       await service.end();
-      throw new Error(`${error}\n${service.output}`);
+      throw error;
     }
     return service;
   }
@@ -148,42 +111,6 @@ export class Service {
   run(id: string, wait = 0): Promise<Run> {
     return this.call("GET", `/runs/${id}?wait=${wait}`);
   }
-
-  holdings(): Promise<Holdings> {
-    return holdings(this.mark, [this.#data]);
-  }
-
-  /** As Ctrl-C does and `kill -9 -$PGID`: all processes of the group get it. */
-  signalGroup(signal: NodeJS.Signals): void {
-    if (this.#process.pid === undefined) throw new Error("it never started");
-    process.kill(-this.#process.pid, signal);
-  }
-
-  /** As a supervisor does: the one process that it started gets it. */
-  signal(signal: NodeJS.Signals): void {
-    this.#process.kill(signal);
-  }
-
-  /** What is still held, some seconds after the service was told to go. */
-  async left(held: Holdings, seconds = 15): Promise<string[]> {
-    // Counted again, for what came up after `held` was taken.
-    const all = async () => [...(await remains(held)), ...(await remains(await this.holdings()))];
-    await until("gone", seconds, async () => (await all()).length === 0).catch(() => undefined);
-    return [...new Set(await all())];
-  }
-
-  /** For the end of a test: whatever happened in it, nothing stays. */
-  async end(): Promise<void> {
-    const held = await this.holdings();
-    for (const pid of held.processes.keys()) {
-      // The keeper of the database goes by itself, after it has stopped the database.
-      if (!(await isKeeperOrDatabase(pid))) killIfThere(pid);
-    }
-    if ((await this.left(held)).length === 0) return;
-    for (const pid of (await this.holdings()).processes.keys()) killIfThere(pid);
-    await sleep(200);
-    throw new Error(`left behind:\n${(await remains(held)).join("\n")}\n${this.output}`);
-  }
 }
 
 /** A command of the project, as typed beside a running service or without one. */
@@ -209,17 +136,6 @@ export async function embedded(data: string): Promise<{ pid: number; url: string
   const [pid, , , port] = (await readFile(join(cluster, "data/postmaster.pid"), "utf8")).split("\n");
   const password = (await readFile(join(cluster, "password"), "utf8")).trim();
   return { pid: Number(pid), url: `postgresql://postgres:${password}@127.0.0.1:${port}/postgres` };
-}
-
-async function isKeeperOrDatabase(pid: number): Promise<boolean> {
-  const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-  return command.includes("postgres");
-}
-
-function killIfThere(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {}
 }
 
 /** Line breaks and indents, as one space: they mean nothing in prose. */
