@@ -35,20 +35,20 @@ const SLOTS: Record<string, number> = { workflow: 190, database: 230, api: 230, 
 /** What a part takes beyond its budget, and for what. */
 const MORE: Record<string, [lines: number, why: string]> = {
   main: [14, "FastAPI is imported only where it serves, which ends with a `dev` that is killed"],
-  models: [6, "the class of errors that a user can mend, and whether a document was one"],
+  models: [7, "the class of errors that a user can mend, and whether a document was one"],
   settings: [12, "a wrong one is told in a line"],
-  ingestion: [110, "a splitter that knows headings, and formats.py: a hostile file is read in a process with limits"],
+  ingestion: [126, "a folder as well as a file, a splitter that knows headings, and formats.py: a hostile file is read in a process with limits"],
   "extractive answerer": [12, "it knows where sentences end"],
   evaluation: [66, "rules and a model as judges, limits, a table beside the JSON"],
   llm: [33, "servers that differ in what they stream, errors that say what to set, prices"],
   agent: [4, "a reminder for models that write prose"],
-  "command line": [90, "folders with a progress bar and each file's outcome, eval, and what an API adds"],
+  "command line": [83, "a progress bar and each file's outcome, eval, and what an API adds"],
   "config, CI, Docker": [50, "three lines for each variable in .env.example"],
-  workflow: [176, "executors.py: runs of a dead process move on, those of a live one never, and a full disk is told"],
+  workflow: [214, "errors of its own database; executors.py: runs of a dead process move on, those of a live one never, and a full disk is told"],
   database: [17, "the refusal of another embedding model, and reindex"],
   observability: [14, "a backend that hangs holds nothing up, and the link to a trace"],
-  "api/fastmcp": [6, "two transports"],
-  "app in all": [416, "what the parts above take more, and formats.py; not yet within the budget"],
+  "api/fastmcp": [7, "two transports"],
+  "app in all": [461, "what the parts above take more, and formats.py; not yet within the budget"],
 };
 /** Data, not to be read. */
 const DATA = ["embedded/minilm-vocabulary.txt", "constraints.txt"];
@@ -87,8 +87,8 @@ describe("a default project", () => {
     expect(size).toBeLessThanOrEqual(limit + (MORE[category]?.[0] ?? 0));
   });
 
-  test("at most 52 files and 15 direct dependencies, and no file over 250 lines", () => {
-    expect(files.size).toBeLessThanOrEqual(52);
+  test("at most 53 files and 15 direct dependencies, and no file over 250 lines", () => {
+    expect(files.size).toBeLessThanOrEqual(53);
     expect(plan.dependencies.length).toBeLessThanOrEqual(15);
     const long = [...files].filter(([path, content]) => ![...DATA, PAGE].includes(path) && lines(content) > 250);
     expect(long.map(([path, content]) => `${path}: ${lines(content)}`)).toEqual([]);

@@ -1,12 +1,13 @@
 """What every API layer keeps: health, the page, who may call, and how large a request may be."""
 
 import re
+from types import ModuleType
 from typing import Any
 
 import httpx2
 import pytest
 
-from app import api, database, main
+from app import api, database, main, workflows
 from app.settings import settings
 
 pytestmark = pytest.mark.anyio
@@ -19,20 +20,22 @@ async def call(request: str, **options: Any) -> httpx2.Response:
         return await client.request(*request.split(" ", 1), **options)
 
 
-async def test_health_and_readiness_are_open_and_tell_a_lost_database(
-    database_server: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part", [database, workflows])
+async def test_health_and_readiness_are_open_and_tell_what_is_lost(
+    part: ModuleType, database_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "api_key", "secret")
-    async with database.lifespan():
-        ready = [await call(f"GET {path}", headers={"Host": "balancer"}) for path in ("/healthz", "/readyz")]
-        assert [(response.status_code, response.json()) for response in ready] == [(200, {"status": "ok"})] * 2
-
     async def lost() -> None:
-        raise database.UNAVAILABLE[0]("at 10.0.0.1")
+        raise workflows.UNAVAILABLE[0]("at 10.0.0.1")
 
-    monkeypatch.setattr(database, "ping", lost)
-    assert (await call("GET /healthz")).status_code == 200
-    unready = await call("GET /readyz")
+    monkeypatch.setattr(settings, "api_key", "secret")
+    async with main.stack(0):
+        healthy = await call("GET /healthz", headers={"Host": "balancer"})
+        assert (healthy.status_code, healthy.json()) == (200, {"status": "ok"})
+        ready = await call("GET /readyz", headers={"Host": "balancer"})
+        assert (ready.status_code, ready.json()) == (200, {"status": "ok", "search": await database.ping()})
+        monkeypatch.setattr(part, "ping", lost)
+        assert (await call("GET /healthz")).status_code == 200
+        unready = await call("GET /readyz")
     assert (unready.status_code, unready.headers["Retry-After"]) == (503, "5")
     assert unready.json()["detail"] == "The database does not answer. Try again later."
 

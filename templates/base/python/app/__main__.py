@@ -36,8 +36,12 @@ def main() -> None:
         commands()
     except UserError as error:
         sys.exit(str(error))
-    except database.UNAVAILABLE as error:
-        sys.exit(database.explain(error))
+    except Exception as error:
+        from app import workflows
+
+        if not workflows.is_retryable(error):
+            raise
+        sys.exit(workflows.explain(error))
 
 
 def command(function: Callable[..., Coroutine[Any, Any, None]], name: str | None = None) -> None:
@@ -96,9 +100,11 @@ async def ask(question: str) -> None:
 @command
 async def ingest(paths: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
     """Take in documents: files, or folders with all that is in them."""
-    files, slots = _files(paths), asyncio.Semaphore(4)
+    from app import ingestion
+
+    files, slots = ingestion.find_files(paths), asyncio.Semaphore(4)
     async with _stack():
-        logging.getLogger("dbos").setLevel(logging.CRITICAL)  # what fails is said once, and not into the bar
+        logging.disable(logging.ERROR)  # what fails is said once, and not into the bar
         work = asyncio.as_completed([_take_in(source, path, slots) for source, path in files.items()])
         with typer.progressbar(work, len(files), "Taking in", show_pos=True, file=sys.stderr) as bar:
             outcomes = [await done for done in bar]
@@ -123,8 +129,9 @@ async def runs(run_id: Annotated[str, typer.Argument()] = "") -> None:
         print(f"{run.id}  {run.status:9}  {run.kind:9}  {run.created_at:%Y-%m-%d %H:%M:%S}  {subject}")
         for step in run.steps:
             print(f"    {step.number:3}  {step.name:24}  attempts: {step.attempts}  {step.error or ''}")
-        if run_id and run.trace_url:
-            print(f"    Trace: {run.trace_url}")
+        for what, url in {"Run": run.url, "Trace": run.trace_url}.items():
+            if run_id and url:
+                print(f"    {what}: {url}")
 
 
 @command
@@ -191,20 +198,6 @@ def _show(run: Run | None) -> None:
         print(f"\nTrace: {run.trace_url}")
 
 
-def _files(given: list[Path]) -> dict[str, Path]:
-    """Files by name: their own or, below a folder, the path from there; hidden ones stay out there."""
-    files: dict[str, Path] = {}
-    for top in given:
-        for path in [top, *sorted(top.rglob("*"))]:
-            name = path.name if path == top else path.relative_to(top).as_posix()
-            if path.is_file() and (path == top or "/." not in f"/{name}"):
-                source = os.fsencode(name).decode(errors="replace")
-                if source in files and not files[source].samefile(path):
-                    raise UserError(f"{files[source]} and {path} would both be {source}. Give the folder above them.")
-                files[source] = path
-    return files
-
-
 async def _take_in(source: str, path: Path, slots: asyncio.Semaphore) -> tuple[str, str]:
     """What became of a file and, where it was not taken in, why."""
     from app import ingestion, workflows
@@ -221,8 +214,8 @@ async def _take_in(source: str, path: Path, slots: asyncio.Semaphore) -> tuple[s
             if run and run.status == "succeeded":
                 return "succeeded" if any(step.name == "store" for step in run.steps) else "unchanged", ""
             why = run.error or run.status if run else "its run is gone"
-        except (UserError, OSError, ValidationError, *database.UNAVAILABLE) as error:
-            why = database.explain(error) if database.is_retryable(error) else str(error)
+        except (UserError, OSError, ValidationError, *workflows.UNAVAILABLE) as error:
+            why = workflows.explain(error) if workflows.is_retryable(error) else str(error)
     return "failed", f"{source}  {' '.join(why.split()).removeprefix(f'{source}: ')}"
 
 

@@ -1,9 +1,11 @@
 """From a file to passages that can be found: read, split, embed, store."""
 
 import asyncio
+import os
 import re
+from collections.abc import Iterable
 from hashlib import sha256
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated
 from uuid import NAMESPACE_URL, uuid5
 
@@ -56,6 +58,20 @@ async def ingest(upload: Upload, run_step: RunStep) -> Document:
     for number, start in enumerate(range(0, len(chunks), BATCH), 1):
         vectors += await run_step(f"embed {number}", embeddings.embed, chunks[start : start + BATCH])
     return await run_step("store", database.save_document, document, chunks, vectors)
+
+
+def find_files(given: Iterable[Path]) -> dict[str, Path]:
+    """Files by name: their own or, below a folder, the path from there; hidden ones stay out there."""
+    files: dict[str, Path] = {}
+    for top in given:
+        for path in [top, *sorted(top.rglob("*"))]:
+            name = path.name if path == top else path.relative_to(top).as_posix()
+            if path.is_file() and (path == top or "/." not in f"/{name}"):
+                source = os.fsencode(name).decode(errors="replace")
+                if source in files and not files[source].samefile(path):
+                    raise UserError(f"{files[source]} and {path} would both be {source}. Give the folder above them.")
+                files[source] = path
+    return files
 
 
 def check(upload: Upload) -> str:

@@ -75,6 +75,7 @@ class Run(BaseModel):
     result: Answer | Document | None = None
     error: str | None = None
     unreadable: bool = False  # the document cannot be taken in; `error` says why
+    url: str | None = None  # where the workflow engine shows it
     trace_url: str | None = None
 
 

@@ -42,7 +42,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status in (400, 401, 403, 404, 409, 413, 422, 502, 503)
 }
 ENDED: dict[int | str, dict[str, Any]] = {200: {"model": Run}}
-ERRORS = (UserError, RequestValidationError, HTTPException, *database.UNAVAILABLE, Exception)
+ERRORS = (UserError, RequestValidationError, HTTPException, *workflows.UNAVAILABLE, Exception)
 
 probes = APIRouter(responses={503: PROBLEMS[503]})
 routes = APIRouter(responses=PROBLEMS)
@@ -80,9 +80,10 @@ async def health() -> dict[str, str]:
 
 @probes.get("/readyz")
 async def ready() -> dict[str, str]:
-    """It can answer: the database is there and migrated."""
-    await database.ping()
-    return {"status": "ok"}
+    """It can answer: the database is there and migrated, and the runs can be worked on."""
+    search = await database.ping()
+    await workflows.ping()
+    return {"status": "ok", "search": search}
 
 
 @routes.put("/documents/{document:path}", status_code=202, responses=ENDED, openapi_extra={"requestBody": BODY})
@@ -213,7 +214,7 @@ async def _as_problem(_: Request, error: Exception) -> Response:
         return problem(409, str(error))
     if isinstance(error, UserError):
         return problem(422, str(error))
-    if database.is_retryable(error):
-        detail = f"{database.explain(error).partition(':')[0]}. Try again later."
+    if workflows.is_retryable(error):
+        detail = f"{workflows.explain(error).partition(':')[0]}. Try again later."
         return problem(503, detail, {"Retry-After": "5"})
     return problem(500, "The server failed; its log says why.")

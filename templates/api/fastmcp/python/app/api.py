@@ -81,8 +81,8 @@ async def explained() -> AsyncIterator[None]:
         yield
     except UserError as error:
         raise ValidationError(str(error), log_level=logging.DEBUG) from error
-    except database.UNAVAILABLE as error:
-        wrong = database.explain(error).partition(":")[0]
+    except workflows.UNAVAILABLE as error:
+        wrong = workflows.explain(error).partition(":")[0]
         raise ToolError(f"{wrong}. Try again later.", log_level=logging.DEBUG) from error
 
 
@@ -204,12 +204,13 @@ async def health(_: Request) -> Response:
 
 @mcp.custom_route("/readyz", ["GET"])
 async def ready(_: Request) -> Response:
-    """It can answer: the database is there and migrated."""
+    """It can answer: the database is there and migrated, and the runs can be worked on."""
     try:
-        await database.ping()
-    except database.UNAVAILABLE as error:
-        return problem(503, f"{database.explain(error).partition(':')[0]}. Try again later.", {"Retry-After": "5"})
-    return JSONResponse({"status": "ok"})
+        search = await database.ping()
+        await workflows.ping()
+    except workflows.UNAVAILABLE as error:
+        return problem(503, f"{workflows.explain(error).partition(':')[0]}. Try again later.", {"Retry-After": "5"})
+    return JSONResponse({"status": "ok", "search": search})
 
 
 async def follow(run_id: str, seconds: float, context: Context) -> Run:

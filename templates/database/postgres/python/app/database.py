@@ -14,7 +14,6 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from sqlalchemy.exc import OperationalError
 
 from app import embeddings
 from app.models import Chunk, Document, Hit, UserError
@@ -94,23 +93,21 @@ async def lifespan() -> AsyncIterator[None]:
         yield
 
 
-async def ping() -> None:
-    """Raise unless the database answers."""
+async def ping() -> str:
+    """Raise unless the database answers. Returns how it searches by meaning."""
     async with _pool.connection():  # has been checked
-        pass
+        return "HNSW index"
 
 
 def is_retryable(error: BaseException) -> bool:
     """Whether the database could not do its part, for now: no answer, no connection left, no space, no writes."""
-    original = getattr(error, "orig", error)  # of SQLAlchemy's
-    return isinstance(original, UNAVAILABLE) and not isinstance(original, psycopg.errors.ProgramLimitExceeded)
+    return isinstance(error, UNAVAILABLE) and not isinstance(error, psycopg.errors.ProgramLimitExceeded)
 
 
 def explain(error: BaseException) -> str:
     """What a retryable error says, in a line; up to the colon, for everybody."""
-    original = getattr(error, "orig", error)
-    wrong = "is full" if isinstance(original, psycopg.errors.DiskFull) else "does not answer"
-    return f"The database {wrong}: {' '.join(str(original).split())}"
+    wrong = "is full" if isinstance(error, psycopg.errors.DiskFull) else "does not answer"
+    return f"The database {wrong}: {' '.join(str(error).split())}"
 
 
 async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[float]]) -> Document:
@@ -177,7 +174,7 @@ async def reindex() -> None:
             await connection.cursor().executemany(update + " AND embedding IS NULL", values)
 
 
-UNAVAILABLE = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout, OperationalError)
+UNAVAILABLE = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout)
 SEARCH = """
     WITH semantic AS (
         SELECT document_id, position, embedding::halfvec({dimensions}) <=> %(vector)s::halfvec AS distance

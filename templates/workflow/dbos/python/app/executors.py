@@ -1,7 +1,6 @@
 """DBOS, launched: which process works on which runs, and for how long they are kept.
 
-To DBOS, an executor id is a name. Here it is also the name of the process's connections to PostgreSQL, which so knows
-who lives: the runs of a process without any go on in another. (A pooler hides the names; connect past it.)
+To DBOS, an executor id is a name. `system_database` knows which of them live: the runs of the others go on elsewhere.
 """
 
 import asyncio
@@ -11,12 +10,10 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-import psycopg
 from dbos import DBOS, DBOSClient
-from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.exc import DBAPIError
 
-from app import database
+from app import system_database
 from app.models import UserError
 from app.settings import settings
 
@@ -25,9 +22,6 @@ APPLICATION_VERSION = "1"
 
 CHECK_SECONDS = 5
 """A process that is gone at two checks in a row is dead: its runs move after 5 to 10 seconds."""
-
-# A machine that vanishes without a word is gone after half a minute, not after hours.
-KEEPALIVES = "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 
 QUEUE = "runs"
 queue = QUEUE
@@ -45,39 +39,37 @@ async def launch(concurrency: int | None) -> AsyncIterator[None]:
     global queue, client
     executor_id = str(uuid4())
     queue = executor_id if concurrency is None else QUEUE
-    options = f"{KEEPALIVES} {conninfo_to_dict(database.url()).get('options', '')}"
-    client = DBOSClient(system_database_url=database.url(), application_name="app", retry_connection_errors=False)
-    DBOS(
-        config={
-            "name": "app",
-            "system_database_url": database.url(),
-            "application_version": APPLICATION_VERSION,
-            "executor_id": executor_id,
-            "log_level": "WARNING",
-            # Parameters have documents in them, and would be logged.
-            "db_engine_kwargs": {
-                "connect_args": {"application_name": executor_id, "options": options},
-                "hide_parameters": True,
-            },
-            "notification_coalesce_sec": 0.1,  # readers of events look that often themselves
-            "enable_otlp": True,
-            "otel_attribute_format": "semconv",
-        }
-    )
-    DBOS.listen_queues([] if concurrency == 0 else [queue])
-    try:
-        DBOS.migrate(database.url())
-        if concurrency != 0:  # before the launch: later, DBOS would find it within a second only
-            await client.register_queue_async(queue, worker_concurrency=concurrency, polling_interval_sec=0.1)
-        DBOS.launch()
-    except DBAPIError as error:  # it makes a schema of its own
-        raise UserError(f"DBOS cannot use the database: {str(error.orig).splitlines()[0]}") from error
-    care = asyncio.create_task(_look_after_runs())
-    try:
-        yield
-    finally:
-        care.cancel()
-        await asyncio.to_thread(_stop, executor_id, settings.drain_seconds if concurrency else 0)
+    url = system_database.url()
+    client = DBOSClient(system_database_url=url, application_name="app", retry_connection_errors=False, lazy=True)
+    with system_database.enlist(executor_id) as connect_args:
+        DBOS(
+            config={
+                "name": "app",
+                "system_database_url": url,
+                "application_version": APPLICATION_VERSION,
+                "executor_id": executor_id,
+                "log_level": "WARNING",
+                # Parameters have documents in them, and would be logged.
+                "db_engine_kwargs": {"connect_args": connect_args, "hide_parameters": True},
+                "notification_coalesce_sec": 0.1,  # readers of events look that often themselves
+                "enable_otlp": True,
+                "otel_attribute_format": "semconv",
+            }
+        )
+        DBOS.listen_queues([] if concurrency == 0 else [queue])
+        try:
+            DBOS.migrate(url)
+            if concurrency != 0:  # before the launch: later, DBOS would find it within a second only
+                await client.register_queue_async(queue, worker_concurrency=concurrency, polling_interval_sec=0.1)
+            DBOS.launch()
+        except DBAPIError as error:  # it makes a schema of its own
+            raise UserError(f"DBOS cannot use the database: {str(error.orig).splitlines()[0]}") from error
+        care = asyncio.create_task(_look_after_runs())
+        try:
+            yield
+        finally:
+            care.cancel()
+            await asyncio.to_thread(_stop, executor_id, settings.drain_seconds if concurrency else 0)
 
 
 async def delete_runs(days: float) -> int:
@@ -104,12 +96,10 @@ async def _look_after_runs() -> None:
 
 def _adopt_orphans(suspects: set[str]) -> set[str]:
     """Hand over what the suspects left that are still gone. Returns all that are: the next suspects."""
-    with psycopg.connect(database.url()) as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(hashtext('orphaned runs'))")  # one process at a time
+    with system_database.living() as living:
         runs = client.list_queued_workflows(load_input=False)
         owners = {owner for run in runs for owner in (run.executor_id, run.queue_name) if owner}
         owners |= {queue.name for queue in client.list_queues()}
-        living = {name for (name,) in connection.execute("SELECT application_name FROM pg_stat_activity")}
         gone = owners - living - {QUEUE}
         for executor_id in gone & suspects:
             _hand_over(executor_id)

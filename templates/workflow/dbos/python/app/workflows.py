@@ -18,8 +18,9 @@ from dbos import DBOS, EnqueueOptions, StepOptions, WorkflowStatus
 from dbos import error as dbos_error
 from opentelemetry.context import get_current
 from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
 
-from app import agent, database, executors, ingestion, llm, observability
+from app import agent, database, executors, ingestion, llm, observability, system_database
 from app.agent import Question
 from app.ingestion import Upload
 from app.models import Answer, Document, Event, Run, Step, UserError
@@ -42,6 +43,19 @@ class StepError(Exception):
 
 lifespan = executors.launch
 delete_runs = executors.delete_runs
+ping = system_database.ping
+
+UNAVAILABLE = (*database.UNAVAILABLE, OperationalError)
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether the database of the documents or that of the runs could not do its part, for now."""
+    return database.is_retryable(getattr(error, "orig", error)) or isinstance(error, OperationalError)
+
+
+def explain(error: BaseException) -> str:
+    """What a retryable error says, in a line; up to the colon, for everybody."""
+    return database.explain(getattr(error, "orig", error))
 
 
 async def start_question(question: Question, key: str | None = None) -> str:
@@ -54,13 +68,13 @@ async def start_ingestion(upload: Upload, key: str | None = None) -> str:
 
 
 async def get_run(run_id: str) -> Run | None:
-    await database.ping()
+    await ping()
     return await asyncio.to_thread(_read, run_id)
 
 
 async def list_runs(limit: int) -> list[Run]:
     """The newest first, without their steps."""
-    await database.ping()
+    await ping()
     found = await DBOS.list_workflows_async(limit=limit, sort_desc=True, load_input=False)
     return [_run(status, []) for status in found]
 
@@ -164,7 +178,7 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
 
 
 async def _start(workflow: Callable[..., Any], argument: BaseModel, subject: str, key: str | None) -> str:
-    await database.ping()  # DBOS would wait for it without end
+    await ping()  # DBOS would wait for it without end
     kind = workflow.__name__.lstrip("_")
     run_id = str(uuid5(NAMESPACE_URL, f"{kind}:{key}") if key else uuid4())
     if key and (earlier := await DBOS.get_workflow_status_async(run_id)):
