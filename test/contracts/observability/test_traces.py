@@ -25,7 +25,7 @@ def path(span: ReadableSpan, spans: Sequence[ReadableSpan]) -> list[str]:
 
 @pytest.mark.anyio
 async def test_a_question_is_one_trace(
-    database_server: None, model: FakeOpenAI, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    database_server: None, model: FakeOpenAI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(settings, "llm_api_key", "a-secret-key")
     exporter = InMemorySpanExporter()
@@ -51,4 +51,4 @@ async def test_a_question_is_one_trace(
     assert "kept for ten" in str(attributes["gen_ai.input.messages"])
     assert "How long are invoices kept?" in str(attributes["gen_ai.input.messages"])
     assert "a-secret-key" not in str([span.to_json() for span in spans])
-    assert capfd.readouterr().err.count("LOGFIRE_TOKEN") <= 1
+    assert caplog.text.count("LOGFIRE_TOKEN") <= 1
