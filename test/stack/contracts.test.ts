@@ -5,12 +5,13 @@ import { environment } from "./environment.ts";
 
 // What a project relies on, but need not carry: run inside one, with the fixtures of its own tests.
 const CONTRACTS = join(import.meta.dirname, "../contracts");
+const VICTIM = join(import.meta.dirname, "victim.py");
 
 for (const args of [
   ["pytest", "-c", "pyproject.toml", "--rootdir", ".", "-p", "tests.conftest", "-p", "no:cacheprovider", CONTRACTS],
   ["ruff", "check", "--config", "pyproject.toml", CONTRACTS],
   ["ruff", "format", "--config", "pyproject.toml", "--check", CONTRACTS],
-  ["mypy", CONTRACTS],
+  ["mypy", CONTRACTS, VICTIM],
 ]) {
   test(`the contracts pass: uv run ${args[0]} ${args[1]}`, async () => {
     const options = { cwd: inject("project"), env: environment(), extendEnv: false, reject: false, all: true };

@@ -1,0 +1,22 @@
+import { join } from "node:path";
+import { execa } from "execa";
+import { inject } from "vitest";
+import { environment } from "./environment.ts";
+
+const DEFAULT = "the default stack";
+
+/** Options of `create` for the stacks that a test shall run with; STACKS, separated by semicolons, names others. */
+export function stacks(...others: string[]): string[] {
+  return process.env["STACKS"]?.split(";") ?? [DEFAULT, ...others];
+}
+
+/** A project with these options, next to that of the default stack. */
+export async function projectWith(options: string): Promise<string> {
+  if (options === DEFAULT) return inject("project");
+  const place = inject("place");
+  const project = join(place, options.replace(/\W+/g, "-"), "my-app");
+  const create = join(place, "node_modules/.bin/create-ai-stack");
+  const args = [project, "--yes", "--no-git", ...options.split(" ")];
+  await execa(create, args, { cwd: place, env: environment(), extendEnv: false });
+  return project;
+}
