@@ -238,10 +238,10 @@ def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
 
 
 def _brief(record: logging.LogRecord) -> bool:
-    # What DBOS logs of a step that failed for a known reason needs no traceback.
-    if record.exc_info and isinstance(error := record.exc_info[1], StepError | UserError) and not error.__cause__:
+    error, cancelled = record.exc_info and record.exc_info[1], "cancelled" in record.msg
+    if isinstance(error, StepError | UserError) and not error.__cause__:  # a known reason needs no traceback
         record.msg, record.exc_info = f"{record.msg} {error}", None
-    return "task cancelled" not in record.msg  # the run says so itself
+    return not (cancelled or isinstance(error, dbos_error.DBOSAwaitedWorkflowCancelledError))  # the run says so itself
 
 
 logging.getLogger("dbos").addFilter(_brief)
