@@ -1,9 +1,9 @@
 // Compiles src/ and templates/ into dist/. Options: --templates DIR, --out DIR.
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { rolldown } from "rolldown";
+import { importTypeScript } from "./scripts/import-typescript.js";
 
 const { values } = parseArgs({
   options: { templates: { type: "string", default: "templates" }, out: { type: "string", default: "dist" } },
@@ -29,26 +29,15 @@ const names = { entryFileNames: "[name].cjs", chunkFileNames: "[name].cjs" };
 const { output } = await bundle.write({ dir: out, format: "cjs", minify: true, ...names });
 await writeFile(join(out, "THIRD-PARTY-LICENSES"), await licences(output));
 
-/** Runs src/read-templates.ts, which Node 20 cannot do by itself. */
 async function readTemplates(/** @type {string} */ templates) {
-  const cache = join(root, "node_modules/.cache/create-ai-stack");
-  const file = join(cache, `read-templates-${process.pid}.js`);
-  const reader = await rolldown({
-    input: join(root, "src/read-templates.ts"),
-    platform: "node",
-    external: ["yaml", "handlebars", /^compiled:/],
-  });
-  await mkdir(cache, { recursive: true });
-  await reader.write({ file, format: "esm" });
   try {
-    const module = await import(pathToFileURL(file).href);
+    /** @type {typeof import("./src/read-templates.ts")} */
+    const module = await importTypeScript("src/read-templates.ts");
     return await module.readTemplates(templates);
   } catch (error) {
     if (!(error instanceof Error && "hint" in error)) throw error;
     console.error(`${error.message}\n${error.hint}`);
     process.exit(1);
-  } finally {
-    await rm(file);
   }
 }
 

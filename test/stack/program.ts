@@ -18,6 +18,7 @@ export interface Options {
 
 /** A command of a project, started as from a terminal of its own. */
 export class Program {
+  readonly command: string[];
   readonly mark: string;
   output = "";
   readonly ended: Promise<number | null>;
@@ -26,6 +27,7 @@ export class Program {
 
   constructor({ project, data, command, env = {}, uid }: Options) {
     const id = randomUUID();
+    this.command = command;
     this.mark = `STACK_TEST=${id}`;
     this.#data = data;
     const [program = "", ...args] = command;

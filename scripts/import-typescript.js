@@ -1,0 +1,25 @@
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { rolldown } from "rolldown";
+
+const root = join(import.meta.dirname, "..");
+
+/**
+ * Imports a module of this repository, which Node 20 cannot do by itself. Neither it nor what it imports may ask where
+ * it lies.
+ * @param {string} path
+ */
+export async function importTypeScript(path) {
+  const cache = join(root, "node_modules/.cache/create-ai-stack");
+  const file = join(cache, `${process.pid}-${path.replaceAll("/", "-")}.js`);
+  const external = /^(?:compiled:|[a-z@][^:]*$)/;
+  const bundle = await rolldown({ input: join(root, path), platform: "node", external });
+  await mkdir(cache, { recursive: true });
+  await bundle.write({ file, format: "esm" });
+  try {
+    return await import(pathToFileURL(file).href);
+  } finally {
+    await rm(file);
+  }
+}
