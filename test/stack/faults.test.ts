@@ -1,10 +1,11 @@
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { execa } from "execa";
-import { afterEach, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
+import { environment } from "./environment.ts";
 import { freePort, until } from "./machine.ts";
-import { command, type Document, embedded, makeFolder, type Run, Service, serveDatabase } from "./service.ts";
+import { command, type Document, halt, makeFolder, type Run, Service, serveDatabase } from "./service.ts";
 
 // What is wrong is told in a line, soon, and nothing is lost.
 
@@ -59,23 +60,82 @@ describe("at the start", () => {
   });
 });
 
+describe("at the start, by a server that is there", () => {
+  let folder: string;
+  let server: { url: string; stop: () => Promise<void> };
+
+  beforeAll(async () => {
+    folder = await makeFolder("server-");
+    server = await serveDatabase(project, join(folder, "postgres"));
+    await sql("postgres", "CREATE ROLE guest LOGIN PASSWORD 'sEcret'");
+    for (const name of ["empty", "tables", "migrated", "newer"]) await sql("postgres", `CREATE DATABASE ${name}`);
+    await sql("tables", "GRANT ALL ON SCHEMA public TO guest");
+    await writeFile(join(folder, "note.md"), "Kept for ten years.");
+    for (const name of ["migrated", "newer"]) {
+      const here = { project, data: folder, env: { DATABASE_URL: at(name) } };
+      expect((await command(here, "ingest", join(folder, "note.md"))).exitCode).toBe(0);
+    }
+    await sql("migrated", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest");
+    await sql("newer", "UPDATE alembic_version SET version_num = '9999'");
+  });
+
+  afterAll(async () => {
+    await server?.stop();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  const at = (name: string) => Object.assign(new URL(server.url), { pathname: name }).href;
+  const asGuest = (name: string, password = "sEcret") =>
+    Object.assign(new URL(at(name)), { username: "guest", password }).href;
+
+  async function sql(name: string, statement: string): Promise<string> {
+    const args = ["run", "python", "-c", SQL, at(name), statement];
+    return (await execa("uv", args, { cwd: project, env: environment(), extendEnv: false })).stdout;
+  }
+
+  test.each<[fault: string, told: string, url: () => string]>([
+    ["a password that is wrong", "password authentication failed", () => asGuest("empty", "another sEcret")],
+    ["a database that it has not", 'database "nowhere" does not exist', () => at("nowhere")],
+    ["a user who may make no table", "permission denied for schema public", () => asGuest("empty")],
+    ["a user who may not add pgvector", 'permission denied to create extension "vector"', () => asGuest("tables")],
+    [
+      "a user who may not make the engine's schema",
+      "permission denied for database migrated",
+      () => asGuest("migrated"),
+    ],
+    ["a schema from the future", "A newer version of this code has migrated the database", () => at("newer")],
+  ])("%s: %s", async (_, told, url) => {
+    const options = { project, data, env: { PORT: `${await freePort()}`, DATABASE_URL: url() } };
+    for (const { exitCode, stderr } of await Promise.all(["runs", "serve"].map((name) => command(options, name)))) {
+      const lines = stderr.split("\n").filter((line) => !line.startsWith("INFO: "));
+      expect(exitCode).toBeGreaterThan(0);
+      expect(lines, stderr).toEqual([expect.stringContaining(told)]);
+      expect(stderr).not.toContain("sEcret");
+    }
+  });
+
+  test("nothing of what was there is lost", async () => {
+    for (const name of ["migrated", "newer"])
+      expect(await sql(name, "SELECT source FROM documents")).toContain("note.md");
+    expect(await sql("newer", "SELECT version_num FROM alembic_version")).toContain("9999");
+  });
+});
+
+const SQL = `
+import sys
+import psycopg
+with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+    done = connection.execute(sys.argv[2])
+    print(done.fetchall() if done.description else done.statusmessage)
+`;
+
 test("a database that hangs: 503 on all routes, and what was under way is finished when it goes on", async () => {
   const started = await Service.start({ project, data });
   service = started;
   const { id: asked } = await started.ask("How long are invoices kept?");
   const ingested = await takeIn(started);
 
-  const { pid } = await embedded(data);
-  process.kill(pid, "SIGSTOP"); // first, so that it starts no more
-  const children = (await readFile(`/proc/${pid}/task/${pid}/children`, "utf8")).trim().split(" ").map(Number);
-  const signal = (name: NodeJS.Signals) => {
-    for (const each of [pid, ...children]) {
-      try {
-        process.kill(each, name);
-      } catch {} // a connection that has ended meanwhile
-    }
-  };
-  signal("SIGSTOP");
+  const goOn = await halt(data);
   const paths = ["/readyz", "/documents", "/runs", `/runs/${asked}`, `/runs/${asked}/events`];
   const answers = await Promise.all([
     ...paths.map((path) => started.request("GET", path)),
@@ -89,7 +149,7 @@ test("a database that hangs: 503 on all routes, and what was under way is finish
   }
   expect((await started.request("GET", "/healthz")).status).toBe(200);
 
-  signal("SIGCONT");
+  goOn();
   await until("it is ready again", 30, () => started.isReady());
   expect(await started.run(ingested, 120), started.output).toMatchObject({ status: "succeeded" });
   expect(await started.run(asked)).toMatchObject({ status: "succeeded" });

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { openBrowser } from "./browser.ts";
 import { environment } from "./environment.ts";
 import { until } from "./machine.ts";
-import { collapse, makeFolder, Service } from "./service.ts";
+import { collapse, halt, makeFolder, Service } from "./service.ts";
 
 // The API layer that speaks MCP, as clients meet it that are not ours: the Inspector, and the public conformance suite.
 
@@ -76,7 +76,18 @@ for (const args of [
   ["mypy", "--platform", "win32"],
   ["mypy", CONTRACTS],
   ["pytest"],
-  ["pytest", "-c", "pyproject.toml", "--rootdir", ".", "-p", "tests.conftest", "-p", "no:cacheprovider", CONTRACTS],
+  [
+    "pytest",
+    "-c",
+    "pyproject.toml",
+    "--rootdir",
+    ".",
+    "-p",
+    "tests.conftest",
+    "-p",
+    "no:cacheprovider",
+    `${CONTRACTS}/api`,
+  ],
 ]) {
   test(`uv run ${args[0]} ${args[1] ?? ""} passes`, async () => {
     const { exitCode, all } = await run("uv", "run", ...args);
@@ -134,6 +145,81 @@ for (const [version, scenarios] of Object.entries(SCENARIOS)) {
     expect(all).not.toContain("SKIPPED: scenario");
   });
 }
+
+describe("what is wrong", () => {
+  const message = (method: string, params: object) => JSON.stringify({ jsonrpc: "2.0", id: 1, method, params });
+  const tool = (name: string, args: unknown) => message("tools/call", { name, arguments: args });
+  const resource = (uri: string) => message("resources/read", { uri });
+  const ask = (args: string) => tool("ask", "ARGUMENTS").replace('"ARGUMENTS"', args);
+  const post = (body: string | Buffer) =>
+    fetch(`${service.url}/mcp`, {
+      method: "POST",
+      body,
+      headers: { Accept: "application/json, text/event-stream", "Content-Type": "application/json" },
+    });
+
+  test.each<[what: string, body: string | Buffer, status: number, told: RegExp]>([
+    ["nothing", "", 400, /Parse error/],
+    ["half of a message", tool("ask", {}).slice(0, -1), 400, /Parse error/],
+    ["a list of messages", `[${tool("list_runs", {})}]`, 400, /Validation error/],
+    ["what is no message", "null", 400, /Validation error/],
+    ["a depth of 100,000", `${"[".repeat(100_000)}${"]".repeat(100_000)}`, 400, /Parse error/],
+    ["bytes that are no text", Buffer.from(ask('{"question": "\xff"}'), "latin1"), 400, /Parse error/],
+    ["half of a character", ask('{"question": "\\ud800"}'), 400, /Parse error/],
+    [
+      "5 MB, more than FastMCP takes",
+      tool("add_document", { source: "a.md", text: "x".repeat(5e6) }),
+      413,
+      /too large/,
+    ],
+    [
+      "11 MB, more than the setting",
+      tool("add_document", { source: "a.md", text: "x".repeat(11e6) }),
+      413,
+      /MAX_UPLOAD/,
+    ],
+    ["an unknown method", message("no/method", {}), 200, /Method not found/],
+    ["an unknown tool", tool("no_tool", {}), 200, /Unknown tool: 'no_tool'/],
+    ["arguments that are a list", tool("ask", []), 200, /Invalid request parameters/],
+    ["an argument of another type", tool("ask", { question: 7 }), 200, /question.* valid string/],
+    ["an unknown argument", tool("ask", { question: "Who?", no: 1 }), 200, /no.* Unexpected keyword argument/],
+    ["a question with a NUL", tool("ask", { question: "a\0b" }), 200, /question.* should match pattern/],
+    ["a number that is none", ask('{"question": "Who?", "wait": NaN}'), 200, /wait.* less than or equal to 300/],
+    ["a limit below zero", tool("list_runs", { limit: -1 }), 200, /limit.* greater than or equal to 1/],
+    ["an unknown run", tool("resume_run", { run_id: "' OR 1=1" }), 200, /There is no run ' OR 1=1/],
+    ["an unknown document", resource("app://documents/none"), 200, /There is no document none/],
+    ["a document with a NUL", resource("app://documents/%00"), 200, /not found/],
+    ["a resource of another kind", resource("file:///etc/passwd"), 200, /not found/],
+  ])("is told: %s", async (_, body, status, told) => {
+    const response = await post(body);
+    const text = await response.text();
+    expect([response.status, text.replaceAll("\\n", " ")]).toEqual([status, expect.stringMatching(told)]);
+    expect(text).not.toContain("Traceback");
+    expect((await service.request("GET", "/readyz")).status).toBe(200);
+  });
+
+  test("is told by all tools and resources: a database that hangs", async () => {
+    const goOn = await halt(join(folder, "data"));
+    try {
+      const bodies = [
+        tool("ask", { question: KEPT }),
+        tool("search_documents", { query: "invoices" }),
+        tool("add_document", { source: "a.md", text: "x" }),
+        tool("list_runs", {}),
+        ...["get_run", "cancel_run", "resume_run"].map((name) => tool(name, { run_id: "1" })),
+        ...["documents", "runs", "runs/1"].map((path) => resource(`app://${path}`)),
+      ];
+      const told = await Promise.all(bodies.map(async (body) => (await post(body)).text()));
+      for (const text of told) expect(text).toContain("The database does not answer. Try again later.");
+      expect((await service.request("GET", "/readyz")).status).toBe(503);
+    } finally {
+      goOn();
+    }
+    await until("it is ready again", 30, () => service.isReady());
+    expect(await (await post(tool("ask", { question: KEPT }))).text()).toContain('"status":"succeeded"');
+    expect(service.output).not.toContain("Traceback");
+  });
+});
 
 describe("the page", () => {
   let browser: Browser;

@@ -138,6 +138,22 @@ export async function embedded(data: string): Promise<{ pid: number; url: string
   return { pid: Number(pid), url: `postgresql://postgres:${password}@127.0.0.1:${port}/postgres` };
 }
 
+/** Halts the embedded PostgreSQL with all its connections, until the function that it returns is called. */
+export async function halt(data: string): Promise<() => void> {
+  const { pid } = await embedded(data);
+  process.kill(pid, "SIGSTOP"); // first, so that it starts no more
+  const children = (await readFile(`/proc/${pid}/task/${pid}/children`, "utf8")).trim().split(" ").map(Number);
+  const signal = (name: NodeJS.Signals) => {
+    for (const each of [pid, ...children]) {
+      try {
+        process.kill(each, name);
+      } catch {} // a connection that has ended meanwhile
+    }
+  };
+  signal("SIGSTOP");
+  return () => signal("SIGCONT");
+}
+
 /** Line breaks and indents, as one space: they mean nothing in prose. */
 export function collapse(text: string): string {
   return text.replace(/\s+/g, " ").trim();
