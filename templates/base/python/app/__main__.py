@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from functools import wraps
-from importlib import import_module
+from importlib import import_module, util
 from io import TextIOWrapper
 from pathlib import Path
 from textwrap import shorten
@@ -30,9 +30,9 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # Windows may know only 256 characters
     try:
-        if not {each.name for each in commands.registered_commands} & set(sys.argv):
-            for name, function in getattr(import_module("app.api"), "commands", {}).items():  # this takes time
-                command(function, name)
+        if util.find_spec("app.commands"):  # the API has some of its own
+            for function in import_module("app.commands").commands:
+                command(function)
         commands()
     except UserError as error:
         sys.exit(str(error))
@@ -44,10 +44,10 @@ def main() -> None:
         sys.exit(workflows.explain(error))
 
 
-def command(function: Callable[..., Coroutine[Any, Any, None]], name: str | None = None) -> None:
+def command(function: Callable[..., Coroutine[Any, Any, None]]) -> None:
     """Make an asynchronous function a command. The database starts while its imports run."""
 
-    @commands.command(name or function.__name__)
+    @commands.command(function.__name__)
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         with database.server(), asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:

@@ -1,10 +1,10 @@
-"""The MCP server, by FastMCP: over streamable HTTP at /mcp, or over stdin and stdout."""
+"""The MCP server, by FastMCP: over streamable HTTP at /mcp or, by commands.py, over stdin and stdout."""
 
 import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, redirect_stdout, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from html import escape
 from typing import Annotated, Any
 from uuid import uuid4
@@ -57,21 +57,6 @@ def create_app(lifespan: Callable[[Any], AbstractAsyncContextManager[None]]) -> 
         middleware=[cors, Middleware(AccessMiddleware)],
         lifespan=combine_lifespans(lifespan, served.lifespan),
     )
-
-
-async def serve_stdio() -> None:
-    """Speak MCP over stdin and stdout, for a client that starts this itself."""
-    from app.main import stack  # here, since it imports this module
-
-    settings.drain_seconds = 0  # the client waits for the end; runs under way go on with the next start
-    async with AsyncExitStack() as opened:
-        with redirect_stdout(sys.stderr):  # nothing but the protocol may go there
-            await opened.enter_async_context(stack(settings.worker_concurrency, sample=database.is_embedded()))
-        await mcp.run_stdio_async(show_banner=False)
-
-
-commands = {"mcp": serve_stdio}
-"""More ways to serve, for the command line."""
 
 
 @asynccontextmanager
