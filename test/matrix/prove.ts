@@ -49,11 +49,13 @@ export function defaultJobs(): number {
   return Math.max(1, Math.min(availableParallelism(), Math.floor(freemem() / 2 ** 31)));
 }
 
-/** Works on so many of them at once, in their order. */
+/** Works on so many of them at once, in their order. If one throws, so does this, when the others are done. */
 export async function sideBySide<Item>(items: Item[], jobs: number, work: (item: Item) => Promise<void>) {
   const open = items.values();
   const workers = Array.from({ length: jobs }, async () => {
     for (const item of open) await work(item);
   });
-  await Promise.all(workers);
+  for (const end of await Promise.allSettled(workers)) {
+    if (end.status === "rejected") throw end.reason;
+  }
 }

@@ -199,9 +199,9 @@ class Verification {
     await service.until("the last turn", 180, async () => this.#counts()[2] === 1);
     const shown = await service.until("ended", 180, async () => {
       const run = await this.#complete(this.#command("runs", this.#run));
-      return !/^\S+ +running /.test(run) && run;
+      return !/^\S+ +(?:queued|running) /m.test(run) && run;
     });
-    if (!shown.startsWith(`${this.#run}  succeeded `)) throw new Error(`the run has not succeeded:\n${shown}`);
+    if (!/^\S+ +succeeded /m.test(shown)) throw new Error(`the run has not succeeded:\n${shown}`);
     expectSame(
       "its steps",
       [...shown.matchAll(/^ +\d+ {2}(.+?) +attempts:/gm)].map(([, name]) => name),
@@ -248,9 +248,13 @@ class Verification {
   }
 
   async #get(path: string): Promise<number | undefined> {
-    const response = await fetch(this.#url + path, { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
-    await response?.text();
-    return response?.status;
+    try {
+      const response = await fetch(this.#url + path, { signal: AbortSignal.timeout(10_000) });
+      await response.text();
+      return response.status;
+    } catch {
+      return undefined;
+    }
   }
 
   #counts(): number[] {
