@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { inject } from "vitest";
@@ -15,6 +16,7 @@ export async function projectWith(options: string): Promise<string> {
   if (options === DEFAULT) return inject("project");
   const place = inject("place");
   const project = join(place, options.replace(/\W+/g, "-"), "my-app");
+  if (existsSync(project)) return project;
   const create = join(place, "node_modules/.bin/create-ai-stack");
   const args = [project, "--yes", "--no-git", ...options.split(" ")];
   await execa(create, args, { cwd: place, env: environment(), extendEnv: false });
