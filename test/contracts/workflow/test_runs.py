@@ -1,15 +1,17 @@
 """What every workflow engine keeps, whichever it is: runs, their steps, and what can be done with them."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from app import llm, main, workflows
+from app import ingestion, llm, main, workflows
 from app.agent import Question
 from app.ingestion import Upload
 from app.models import Answer, Document, Event, Run, UserError
@@ -311,6 +313,32 @@ async def test_a_document_that_cannot_be_read_is_told_in_its_words(stack: None) 
     assert (run.status, run.unreadable, run.result) == ("failed", True, None)
     assert run.error == "ü.pdf: not a .pdf file, whatever its name says"
     assert [(step.name, step.attempts) for step in run.steps] == [("look up", 1), ("split", 1)]
+
+
+async def test_what_an_edit_has_made_unreadable_keeps_no_other_run_from_being_shown(
+    stack: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("renamed")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    renamed = {kind: type(kind.__name__, (kind,), {"__module__": module.__name__}) for kind in (Upload, Document)}
+    for kind in renamed.values():
+        setattr(module, kind.__name__, kind)
+
+    async def ingest(upload: Upload, _: Any) -> Document:
+        found = renamed[Document](id=uuid4(), source=upload.source, content_hash=upload.digest)
+        assert isinstance(found, Document)
+        return found
+
+    monkeypatch.setattr(ingestion, "ingest", ingest)
+    upload = renamed[Upload](source="renamed.md", content=b"x")
+    assert isinstance(upload, Upload)
+    run = await ended(await workflows.start_ingestion(upload, "renamed"))
+    assert run.status == "succeeded"
+    monkeypatch.delitem(sys.modules, module.__name__)
+    read = await workflows.get_run(run.id)
+    assert read and (read.status, read.subject) == ("succeeded", "renamed.md")
+    assert run.id in [listed.id for listed in await workflows.list_runs(10)]
+    assert await workflows.start_ingestion(Upload(source="renamed.md", content=b"x"), "renamed") == run.id
 
 
 async def test_an_error_of_any_kind_ends_the_run_with_its_words(

@@ -182,7 +182,7 @@ async def _start(workflow: Callable[..., Any], argument: BaseModel, subject: str
     kind = workflow.__name__.lstrip("_")
     run_id = str(uuid5(NAMESPACE_URL, f"{kind}:{key}") if key else uuid4())
     if key and (earlier := await DBOS.get_workflow_status_async(run_id)):
-        if earlier.input and earlier.input["args"] != (argument,):
+        if isinstance(earlier.input, dict) and earlier.input["args"] != (argument,):
             raise KeyReusedError(f"The key {key!r} belongs to a {kind} with other content.")
         return run_id
     with observability.span(f"start {kind}", run_id=run_id):
@@ -229,7 +229,7 @@ def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
         "created_at": status.created_at,
         "finished_at": status.completed_at,
         "steps": steps,
-        "result": status.output,
+        "result": None if isinstance(status.output, str) else status.output,  # DBOS's form of what it cannot read
         "error": str(status.error) if status.error else None,
         "unreadable": isinstance(status.error, ingestion.UnreadableError),
         "trace_url": observability.trace_url(attributes.get("dbos.otelContext", {}).get("traceparent")),
