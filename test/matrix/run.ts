@@ -181,7 +181,11 @@ async function write(file: string, content: string): Promise<void> {
 }
 
 async function commitOf(root: string): Promise<string> {
-  return (await execa("git", ["describe", "--always", "--dirty", "--abbrev=40"], { cwd: root })).stdout;
+  const { stdout } = await execa("git", ["describe", "--always", "--dirty", "--abbrev=40"], {
+    cwd: root,
+    reject: false,
+  });
+  return stdout || "unknown";
 }
 
 /** Two at once would take each other's projects. */
