@@ -19,6 +19,8 @@ export interface Plan {
   tools: Tool[];
   /** The base and the tools, each tool followed by its fallbacks that are taken. */
   owners: string[];
+  /** What `requires-python` is. */
+  python: Requirement;
   dependencies: Requirement[];
   devDependencies: Requirement[];
   environment: { owner: string; title: string; variables: Variable[] }[];
@@ -47,6 +49,7 @@ export function makePlan(answers: Answers, catalogue: Catalogue, version: string
     version,
     tools,
     owners: owners.map(({ owner }) => owner),
+    python: mergePython(owners),
     dependencies: mergeRequirements(owners, (part) => part.dependencies),
     devDependencies: mergeRequirements(owners, (part) => part.devDependencies),
     environment: owners
@@ -65,6 +68,8 @@ export function conflict(what: string, first: string, second: string): UserError
     hint: "Choose another tool for one of the two categories, or mend the templates.",
   });
 }
+
+const OLDEST_PYTHON = ">=3.11";
 
 interface Owner {
   owner: string;
@@ -102,6 +107,13 @@ function checkUnique(owners: Owner[], what: string, keysOf: (part: Part) => stri
       seen.set(key, owner);
     }
   }
+}
+
+function mergePython(owners: Owner[]): Requirement {
+  const caps = owners.flatMap(({ part }) => part.python ?? []);
+  if (caps.length === 0) return { requirement: OLDEST_PYTHON };
+  const requirement = [OLDEST_PYTHON, ...caps.map(({ below }) => `<${below}`)].join(",");
+  return { requirement, why: caps.map(({ why }) => why).join("; ") };
 }
 
 function mergeRequirements(owners: Owner[], requirementsOf: (part: Part) => Requirement[]): Requirement[] {

@@ -59,6 +59,8 @@ function templateData(plan: Plan, templates: TemplateFiles): TemplateData {
       choose: tool.choose,
       section: sectionOf(tool, plan, templates),
     })),
+    python: plan.python.requirement,
+    python_comment: asTemplateData(plan.python).comment,
     dependencies: plan.dependencies.map(asTemplateData),
     dev_dependencies: plan.devDependencies.map(asTemplateData),
     ports: plan.ports.map((port) => ({ port: String(port) })),

@@ -8,6 +8,8 @@ export type Template = (string | { value: string } | { each: string; body: Templ
 export const NAMES = {
   name: [],
   recreate: [],
+  python: [],
+  python_comment: [],
   tools: ["category", "id", "title", "homepage", "choose", "section"],
   dependencies: ["requirement", "comment"],
   dev_dependencies: ["requirement", "comment"],

@@ -16,6 +16,8 @@ export interface Variable {
 
 /** What the base and every tool can add to a project. */
 export interface Part {
+  /** The first Python that it does not run on, and why. */
+  python?: { below: string; why: string };
   needs: string[];
   provides: string[];
   dependencies: Requirement[];
@@ -111,7 +113,9 @@ const REQUIREMENT = /^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?(?:\[[a-z0-9._, -]+\])?(?
 const CAP = /<|==|~=|!=/;
 
 function readPart(keys: Keys): Part {
+  const python = keys.python("python");
   return {
+    ...(python === undefined ? {} : { python }),
     needs: keys.texts("needs"),
     provides: keys.texts("provides"),
     dependencies: keys.requirements("dependencies"),
@@ -168,6 +172,16 @@ class Keys {
 
   requirements(key: string): Requirement[] {
     return this.#list(key).map((value, index) => this.#requirement(value, `${key}[${index}]`));
+  }
+
+  python(key: string): Part["python"] {
+    const value = this.#take(key);
+    if (value === undefined) return undefined;
+    const keys = new Keys(value, `${this.#file}: ${key}`);
+    const python = { below: keys.text("below"), why: keys.line("why") };
+    if (!/^3\.\d+$/.test(python.below)) throw keys.error("below", `is no version such as "3.14": "${python.below}"`);
+    keys.refuseOthers();
+    return python;
   }
 
   variables(key: string): Variable[] {

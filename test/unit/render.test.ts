@@ -28,6 +28,15 @@ test("pyproject.toml has the name, the requirements, and beside a cap its reason
   expect(pyproject).toContain('my-app = "app.__main__:main"');
 });
 
+test("requires-python is capped where a tool says so, with its reason", async () => {
+  const { plan, files, catalogue } = await readFixture();
+  expect(render(plan(), files).get("pyproject.toml")).toContain('requires-python = ">=3.11"\n');
+  for (const { tools } of catalogue.categories) {
+    for (const tool of tools.filter(({ id }) => id === "window")) tool.python = { below: "3.14", why: "no glass" };
+  }
+  expect(render(plan(), files).get("pyproject.toml")).toContain('requires-python = ">=3.11,<3.14"  # no glass\n');
+});
+
 test(".env.example has every variable commented out, with its sentence", async () => {
   const { plan, files } = await readFixture();
   const example = render(plan(), files).get(".env.example") ?? "";

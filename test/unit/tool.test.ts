@@ -14,6 +14,8 @@ test.each([
   ["a missing text", { title: undefined }, "tool.yaml: title: expected a text, found nothing"],
   ["a wrong type", { title: 3 }, "tool.yaml: title: expected a text, found 3"],
   ["two lines of what is emulated", { emulated: "a\nb" }, "tool.yaml: emulated: must be one line"],
+  ["a Python that is none", { python: { below: "4", why: "x" } }, "tool.yaml: python: below: is no version"],
+  ["a Python without a reason", { python: { below: "3.14" } }, "tool.yaml: python: why: expected a text"],
   ["a line with a break", { choose: "a\nb" }, "tool.yaml: choose: must be one line"],
   ["an unknown key", { colour: "red" }, "tool.yaml: colour: unknown key; known are title, choose"],
   ["a text for a list", { needs: "sql" }, 'tool.yaml: needs: expected a list, found "sql"'],
