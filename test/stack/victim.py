@@ -58,7 +58,7 @@ async def report() -> None:
                 events=[event.number async for event in workflows.events(run_id)],
                 passages=[(hit.position, hit.text) for hit in passages],
             )
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(1)  # an engine may ask its server once for each run
 
 
 async def stoppable_answer(question: Question, run_step: RunStep, on_text: llm.OnText) -> Answer:

@@ -38,6 +38,7 @@ export class Victims {
   readonly #project: string;
   readonly #data: string;
   readonly #model: ModelServer;
+  #problem = "";
 
   constructor(project: string, data: string, model: ModelServer) {
     this.#project = project;
@@ -62,12 +63,14 @@ export class Victims {
     if ((await this.told("stopped", label)).length === before) throw new Error(`${label}:\n${victim.output}`);
   }
 
-  /** A process that works on what others have left until these have ended. */
+  /** A process that works on what others have left until these have ended. Which have not, their outcomes tell. */
   async rescue(labels: string[], more: Partial<Plan> = {}, meanwhile?: (rescuer: Program) => Promise<void>) {
     const rescuer = this.run({ concurrency: 8, report: true, ...more });
     try {
       await meanwhile?.(rescuer);
       await this.untilEnded(labels, rescuer);
+    } catch (error) {
+      this.#problem = String(error);
     } finally {
       await rescuer.end();
     }
@@ -91,7 +94,7 @@ export class Victims {
   async outcome(label: string): Promise<Line & { ran: Record<string, number> }> {
     const [started] = await this.told("started", label);
     const ended = (await this.told("ended")).find(({ run }) => run === started?.run);
-    if (!ended) throw new Error(`${label} has not ended`);
+    if (!ended) throw new Error(`${label} has not ended\n${this.#problem}`);
     const ran: Record<string, number> = {};
     for (const { step } of await this.told("ran", label)) ran[step] = (ran[step] ?? 0) + 1;
     return { ...ended, ran };
