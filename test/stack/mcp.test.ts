@@ -70,12 +70,7 @@ function call(tool: string, argument: string) {
 }
 
 for (const args of [
-  ["ruff", "check"],
-  ["ruff", "format", "--check"],
-  ["mypy"],
-  ["mypy", "--platform", "win32"],
   ["mypy", CONTRACTS],
-  ["pytest"],
   [
     "pytest",
     "-c",
