@@ -101,7 +101,7 @@ export class Program {
 
 async function isKeeperOrDatabase(pid: number): Promise<boolean> {
   const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-  return command.includes("postgres");
+  return /embedded|postgres/.test(command);
 }
 
 function killIfThere(pid: number): void {

@@ -52,6 +52,11 @@ const MORE: Record<string, [lines: number, why: string]> = {
     "errors of its own database; executors.py: runs of a dead process move on, those of a live one never, and a full disk is told",
   ],
   database: [17, "the refusal of another embedding model, and reindex"],
+  "database/mongodb": [
+    343,
+    "versions of documents in place of transactions, which a lone server has not got, and two ways to search: by" +
+      " $vectorSearch, and exactly where the server has none",
+  ],
   observability: [14, "a backend that hangs holds nothing up, and the link to a trace"],
   "api/fastmcp": [14, "two transports, of which one is a command"],
   "app in all": [461, "what the parts above take more, and formats.py; not yet within the budget"],
