@@ -53,7 +53,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   ],
   database: [17, "the refusal of another embedding model, and reindex"],
   "database/mongodb": [
-    343,
+    345,
     "versions of documents in place of transactions, which a lone server has not got, and two ways to search: by" +
       " $vectorSearch, and exactly where the server has none",
   ],

@@ -161,6 +161,7 @@ FULL = {"code": 14031, "errmsg": "No space left on device"}
         (AutoReconnect("gone"), "does not answer: gone"),
         (OperationFailure("No space left", 14031, FULL), "is full: No space left"),
         (BulkWriteError({"writeErrors": [FULL]}), "is full: batch op errors occurred"),
+        (OperationFailure("internal server error", 1, {"code": 1}), "does not answer: internal server error"),
         (OperationFailure("bad", 2, {"code": 2}), None),
         (ValueError(str(uuid4())), None),
     ],

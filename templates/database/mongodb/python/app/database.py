@@ -24,6 +24,7 @@ from app.vector_search import VectorSearch
 
 PATIENCE = 5  # seconds that it may take to find the server
 BEST = 40  # passages of each ranking
+INTERNAL, DISK_FULL = 1, 14031  # codes of errors
 
 log = logging.getLogger("app")
 
@@ -110,13 +111,14 @@ async def ping() -> str:
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether the database could not do its part, for now: no answer, no space, no writes."""
-    return isinstance(error, UNAVAILABLE) and (isinstance(error, ConnectionFailure) or error.timeout or _is_full(error))
+    """Whether the database could not do its part, for now: no answer, no space, a fault of its own."""
+    codes = _codes(error) & {INTERNAL, DISK_FULL}
+    return isinstance(error, UNAVAILABLE) and (isinstance(error, ConnectionFailure) or error.timeout or codes != set())
 
 
 def explain(error: BaseException) -> str:
     """What a retryable error says, in a line; up to the colon, for everybody."""
-    return f"The database {'is full' if _is_full(error) else 'does not answer'}: {_reason(error)}"
+    return f"The database {'is full' if DISK_FULL in _codes(error) else 'does not answer'}: {_reason(error)}"
 
 
 async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[float]]) -> Document:
@@ -224,9 +226,9 @@ def _options() -> Row:
     return {name: 1000 * seconds for name, seconds in wanted.items() if f"{name}=".lower() not in url().lower()}
 
 
-def _is_full(error: BaseException) -> bool:
+def _codes(error: BaseException) -> set[int]:
     details = (isinstance(error, OperationFailure) and error.details) or {}
-    return any(each.get("code") == 14031 for each in (details, *details.get("writeErrors", [])))
+    return {each.get("code", 0) for each in (details, *details.get("writeErrors", []))}
 
 
 def _reason(error: BaseException) -> str:
