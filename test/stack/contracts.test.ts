@@ -9,7 +9,7 @@ import { projectWith, stacks } from "./stacks.ts";
 const CONTRACTS = join(import.meta.dirname, "../contracts");
 const VICTIM = join(import.meta.dirname, "victim.py");
 
-describe.each(stacks("--database mongodb"))("%s", (stack) => {
+describe.each(stacks("--database mongodb", "--workflow prefect"))("%s", (stack) => {
   let project: string;
   /** The folders of tools that the project has not got; pytest leaves them out by itself. */
   let others: string[];

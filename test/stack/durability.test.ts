@@ -79,7 +79,7 @@ function times(steps: string[], twice: string[]): Record<string, number> {
   return Object.fromEntries(steps.map((step) => [step, twice.includes(step) ? 2 : 1]));
 }
 
-describe.each(stacks())("%s", (stack) => {
+describe.each(stacks("--workflow prefect"))("%s", (stack) => {
   let model: ModelServer;
   let folder: string;
   let once: Victims;

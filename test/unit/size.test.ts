@@ -51,6 +51,10 @@ const MORE: Record<string, [lines: number, why: string]> = {
     214,
     "errors of its own database; executors.py: runs of a dead process move on, those of a live one never, and a full disk is told",
   ],
+  "workflow/prefect": [
+    500,
+    "its runner starts a process a run, so worker.py takes runs and moves those of the dead; it has no events and no storage that all processes share, so records.py keeps both on its server",
+  ],
   database: [17, "the refusal of another embedding model, and reindex"],
   "database/mongodb": [
     345,
@@ -59,7 +63,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
   ],
   observability: [14, "a backend that hangs holds nothing up, and the link to a trace"],
   "api/fastmcp": [14, "two transports, of which one is a command"],
-  "app in all": [461, "what the parts above take more, and formats.py; not yet within the budget"],
+  "app in all": [478, "what the parts above take more, and formats.py; not yet within the budget"],
 };
 /** Data, not to be read. */
 const DATA = ["embedded/minilm-vocabulary.txt", "constraints.txt"];
@@ -98,8 +102,8 @@ describe("a default project", () => {
     expect(size).toBeLessThanOrEqual(limit + (MORE[category]?.[0] ?? 0));
   });
 
-  test("at most 53 files and 15 direct dependencies, and no file over 250 lines", () => {
-    expect(files.size).toBeLessThanOrEqual(53);
+  test("at most 54 files and 15 direct dependencies, and no file over 250 lines", () => {
+    expect(files.size).toBeLessThanOrEqual(54);
     expect(plan.dependencies.length).toBeLessThanOrEqual(15);
     const long = [...files].filter(([path, content]) => ![...DATA, PAGE].includes(path) && lines(content) > 250);
     expect(long.map(([path, content]) => `${path}: ${lines(content)}`)).toEqual([]);

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app import database
+from app import database, servers
 from app.models import Answer, Run, UserError
 from app.settings import LOOPBACK, ROOT, settings
 
@@ -45,21 +45,21 @@ def main() -> None:
 
 
 def command(function: Callable[..., Coroutine[Any, Any, None]]) -> None:
-    """Make an asynchronous function a command. The database starts while its imports run."""
+    """Make an asynchronous function a command. The servers start while its imports run."""
 
     @commands.command(function.__name__)
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
-        with database.server(), asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        with servers.running(), asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             runner.run(function(*args, **kwargs))
 
 
 @commands.command("dev")
 def dev(trace: Annotated[bool, typer.Option(help="Print the spans of each request.")] = False) -> None:
-    """Serve on this machine, and again after each edit. The database stays up meanwhile."""
+    """Serve on this machine, and again after each edit. The servers stay up meanwhile."""
     os.environ |= {"HOST": "127.0.0.1", "LOAD_SAMPLE": "true", "DRAIN_SECONDS": "0"}
     os.environ |= {"TRACE_CONSOLE": "true"} if trace else {}
-    with database.server():
+    with servers.running():
         database.migrate()  # says here what is wrong with a database
         _serve("127.0.0.1", patience=1, reload_dirs=[str(ROOT / "app")])
 

@@ -26,7 +26,7 @@ class UnreadableError(UserError):
     """A file cannot be taken in; the message says why."""
 
 
-class Upload(BaseModel):
+class Upload(BaseModel, ser_json_bytes="base64", val_json_bytes="base64"):
     """A file as it came in. `source` is its name: a second upload of that name takes the place of the first."""
 
     source: Annotated[Text, Field(min_length=1, max_length=500)]

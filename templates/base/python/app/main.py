@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from app import database, observability, workflows
+from app import database, observability, servers, workflows
 from app.ingestion import Upload
 from app.models import UserError
 from app.settings import ROOT, settings
@@ -25,7 +25,7 @@ async def stack(concurrency: int | None, sample: bool = False) -> AsyncIterator[
 
     `concurrency`: runs of all processes to work on at once; None: only on those that are started in the block.
     """
-    with database.server():
+    with servers.running():
         async with observability.lifespan(), database.lifespan(), workflows.lifespan(concurrency):
             if sample and concurrency != 0 and not await database.list_documents(limit=1):
                 paths = (ROOT / "data" / "sample").glob("[!.]*.*")

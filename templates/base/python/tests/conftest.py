@@ -28,9 +28,9 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def database_server() -> Iterator[None]:
-    from app import database
+    from app import servers
 
-    with database.server():
+    with servers.running():
         yield
 
 
