@@ -48,11 +48,11 @@ const MORE: Record<string, [lines: number, why: string]> = {
   "command line": [83, "a progress bar and each file's outcome, eval, and what an API adds"],
   "config, CI, Docker": [50, "three lines for each variable in .env.example"],
   workflow: [
-    214,
+    222,
     "errors of its own database; executors.py: runs of a dead process move on, those of a live one never, and a full disk is told",
   ],
   "workflow/prefect": [
-    500,
+    510,
     "its runner starts a process a run, so worker.py takes runs and moves those of the dead; it has no events and no storage that all processes share, so records.py keeps both on its server",
   ],
   database: [17, "the refusal of another embedding model, and reindex"],
