@@ -70,7 +70,7 @@ function call(tool: string, argument: string) {
 }
 
 for (const args of [
-  ["mypy", CONTRACTS],
+  ["mypy", `${CONTRACTS}/api`],
   [
     "pytest",
     "-c",
