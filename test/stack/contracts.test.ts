@@ -35,7 +35,7 @@ describe.each(stacks("--database mongodb", "--workflow prefect"))("%s", (stack) 
       const { exitCode, all } = await execa("uv", ["run", ...args, ...left], options);
       expect(exitCode, all).toBe(0);
       if (args[0] === "pytest") expect(all?.split("\n").at(-1)).toMatch(/^=* ?\d+ passed in/);
-    });
+    }, 900_000);
   }
 });
 

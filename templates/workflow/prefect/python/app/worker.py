@@ -1,6 +1,6 @@
 """Prefect, connected: which process works on which runs, and for how long they are kept.
 
-Each process is a worker of the work pool `app`, and tells Prefect's server every second that it lives: the runs of one
+Each process is a worker of one work pool, and tells Prefect's server every second that it lives: the runs of one
 that does not go on in another. It works on them in a thread with a loop of its own, since in the main one Prefect's
 engine takes SIGTERM for itself.
 """
@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from app import records  # isort: split
+from app import records, workflow_server  # isort: split
 
 from prefect import Flow
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -35,7 +35,7 @@ from app.settings import settings
 
 T = TypeVar("T")
 
-POOL = "app"
+POOL = workflow_server.PrefectSettings().prefect_default_work_pool_name
 TURN_SECONDS, CHECK_TURNS = 0.2, 5
 SILENCE = 8.0
 """Seconds. A process that was silent so long at two checks in a row is dead: its runs move after 9 to 11 seconds."""
@@ -121,7 +121,7 @@ async def _register(known: Iterable[Flow[Any, Any]]) -> None:
             await records.client().create_work_pool(WorkPoolCreate(name=POOL, type="process"))
         for flow in known:
             flow_id = await records.client().create_flow(flow)
-            flows[await records.client().create_deployment(flow_id, "app", work_pool_name=POOL)] = flow
+            flows[await records.client().create_deployment(flow_id, POOL, work_pool_name=POOL)] = flow
         _storage = records.RunInputs()  # Prefect wants to know it
         await _storage.asave("app", overwrite=True, client=records.client())
         await records.client().send_worker_heartbeat(POOL, name, 1)

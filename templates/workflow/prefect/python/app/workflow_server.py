@@ -16,6 +16,8 @@ class PrefectSettings(FromEnvironment):
     """Key of Prefect Cloud."""
     prefect_api_auth_string: str = ""
     """`user:password`, where a server of one's own asks for it."""
+    prefect_default_work_pool_name: str = "app"
+    """Which runs on the server are this application's."""
 
 
 HOME = settings.data_dir / "prefect"

@@ -209,7 +209,8 @@ async def _create(deployment: UUID, labels: dict[str, Any], key: str | None = No
 
 async def _find(run_id: str) -> FlowRun | None:
     with suppress(ObjectNotFound, ValueError):
-        return await records.client().read_flow_run(UUID(run_id))
+        run = await records.client().read_flow_run(UUID(run_id))
+        return run if run.deployment_id in worker.flows else None
     return None
 
 

@@ -82,8 +82,9 @@ def run() -> None:
         return
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    ADDRESS.write_text(f"http://127.0.0.1:{port}/api", encoding="utf-8")
-    print(ADDRESS.read_text(encoding="utf-8"), flush=True)
+    address = os.environ["PREFECT_SERVER_UI_API_URL"] = f"http://127.0.0.1:{port}/api"
+    ADDRESS.write_text(address, encoding="utf-8")
+    print(address, flush=True)
     with LOG.open("w", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
