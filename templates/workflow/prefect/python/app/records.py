@@ -13,7 +13,7 @@ from uuid import UUID
 
 import httpx
 
-from app import workflow_server  # isort: split
+from app import servers  # isort: split
 
 from prefect import get_client
 from prefect.client.orchestration import PrefectClient
@@ -66,7 +66,7 @@ def httpx_settings() -> dict[str, Any]:
 @asynccontextmanager
 async def connect() -> AsyncIterator[None]:
     """Open `client`, for the thread that asks: the main one, and the one that works on runs."""
-    await asyncio.to_thread(workflow_server.connect)
+    await asyncio.to_thread(servers.connect)
     refresh_global_settings_context()
     async with get_client(httpx_settings=httpx_settings()) as _clients[asyncio.get_running_loop()]:
         yield

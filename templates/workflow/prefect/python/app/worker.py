@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from app import records, workflow_server  # isort: split
+from app import records, servers  # isort: split
 
 from prefect import Flow
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -35,7 +35,7 @@ from app.settings import settings
 
 T = TypeVar("T")
 
-POOL = workflow_server.PrefectSettings().prefect_default_work_pool_name
+POOL = servers.PrefectSettings().prefect_default_work_pool_name
 TURN_SECONDS, CHECK_TURNS = 0.2, 5
 SILENCE = 8.0
 """Seconds. A process that was silent so long at two checks in a row is dead: its runs move after 9 to 11 seconds."""

@@ -1,4 +1,4 @@
-"""Durable runs, by Prefect. Its server keeps their state, see `workflow_server`.
+"""Durable runs, by Prefect. Its server keeps their state, see `servers`.
 
 A run is a flow run; each call to a model or a tool in it is a task run. A step that is
 recorded never runs again; one that was cut off runs again when the run is recovered.

@@ -56,8 +56,8 @@ def serve(directory: Path) -> Iterator[Callable[[], str]]:
         address, deadline = told.readline().strip(), time.monotonic() + TIMEOUT
         while not _answers(address):
             if server.poll() or time.monotonic() > deadline:
-                log = (directory / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-                reason = log[-1] if log else "it does not answer"
+                log = [*told] or (directory / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+                reason = ([line.strip() for line in log if "Error" in line] or ["it does not answer"])[-1]
                 raise UserError(f"Prefect does not start in {directory} (PREFECT_API_URL can name another): {reason}")
             time.sleep(0.1)
         return address
@@ -76,7 +76,8 @@ def run() -> None:
     try:
         lock = _locked(SERVER, "BEGIN EXCLUSIVE", timeout=0)
     except sqlite3.OperationalError:
-        while not ADDRESS.exists():  # it has just begun
+        deadline = time.monotonic() + TIMEOUT
+        while not ADDRESS.exists() and time.monotonic() < deadline:  # it has just begun
             time.sleep(0.1)
         print(ADDRESS.read_text(encoding="utf-8"))
         return
