@@ -133,7 +133,7 @@ async def _register(known: Iterable[Flow[Any, Any]]) -> None:
 
 
 async def _work() -> None:
-    suspects, away = set[UUID](), False
+    suspects, failures = set[UUID](), 0
     async with records.connect():
         for turn in count():
             try:
@@ -142,11 +142,11 @@ async def _work() -> None:
                     if settings.run_retention_days:
                         await delete_runs(settings.run_retention_days)
                 await _take_runs(_limit or 0)
-                away = False
+                failures = 0
             except Exception as error:
-                if not away:
+                suspects, failures = set(), failures + 1
+                if failures == 2:  # a server on SQLite is too busy now and then
                     log.warning("Runs are not looked after until Prefect's server does its part: %r", error)
-                suspects, away = set(), True
             await asyncio.sleep(TURN_SECONDS)
 
 

@@ -152,6 +152,7 @@ async def run_step(name: str, function: Callable[..., Awaitable[T]], *args: Any)
 
     @task(
         name=name,
+        task_run_name=lambda: name,
         persist_result=True,
         cache_policy=CacheKeyFnPolicy(cache_key_fn=lambda *_: records.result_key(name)),
         retries=4,
@@ -203,7 +204,7 @@ async def _create(deployment: UUID, labels: dict[str, Any], key: str | None = No
     """A run that waits to be handed out or, should this process end before that, for a minute."""
     later: Any = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(minutes=1))
     return await records.client().create_flow_run_from_deployment(
-        deployment, state=later, idempotency_key=key, labels=labels
+        deployment, name=worker.flows[deployment].name, state=later, idempotency_key=key, labels=labels
     )
 
 
@@ -220,7 +221,6 @@ async def _read(found: FlowRun, steps: list[Step]) -> Run:
     if recorded and (content := await records.read_input(found.id, recorded)):
         outcome = JSONSerializer().loads(content.encode())
     error = outcome if isinstance(outcome, Exception) else state(found).message
-    traceparent = found.labels.get(LABELS_TRACEPARENT_KEY)
     run = {
         "id": str(found.id),
         "kind": worker.flows[found.deployment_id].name if found.deployment_id else "",
@@ -232,7 +232,7 @@ async def _read(found: FlowRun, steps: list[Step]) -> Run:
         "result": outcome if state(found).is_completed() else None,
         "error": str(error) if state(found).is_failed() else None,
         "unreadable": isinstance(error, ingestion.UnreadableError),
-        "trace_url": observability.trace_url(str(traceparent) if traceparent else None),
+        "trace_url": observability.trace_url(str(found.labels.get(LABELS_TRACEPARENT_KEY, ""))),
         "url": url_for(found),
     }
     return Run.model_validate(run)
