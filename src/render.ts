@@ -71,6 +71,7 @@ function templateData(plan: Plan, templates: TemplateFiles): TemplateData {
 /** That of the tool, and those of its fallbacks that are taken. */
 function sectionOf(tool: Tool, plan: Plan, templates: TemplateFiles): string {
   const owner = ownerOf(tool);
+  // A fallback is a folder of its tool's.
   const owners = plan.owners.filter((name) => name === owner || name.startsWith(`${owner}/`));
   return owners.map((name) => filesOf(templates, name).section.trim()).join("\n\n");
 }

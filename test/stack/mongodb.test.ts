@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { execa } from "execa";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { environment } from "./environment.ts";
-import { freePort, until } from "./machine.ts";
+import { until } from "./machine.ts";
+import { refusals } from "./refusals.ts";
 import { command, type Document, makeFolder, type Run, Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";
 
@@ -112,14 +113,7 @@ test("hostile documents and names are taken in as they are, or refused with the 
 
 describe("told in a line at the start", () => {
   async function told(env: Record<string, string>): Promise<string> {
-    const options = { project, data, env: { PORT: `${await freePort()}`, ...env } };
-    const results = await Promise.all(["runs", "serve"].map((name) => command(options, name)));
-    for (const { exitCode, stderr } of results) {
-      expect(exitCode).toBeGreaterThan(0);
-      expect(stderr.split("\n").filter((line) => !line.startsWith("INFO: "))).toHaveLength(1);
-      expect(stderr).not.toContain("sEcret");
-    }
-    return results.map(({ stderr }) => stderr).join("\n");
+    return (await refusals(project, data, env)).join("\n");
   }
 
   test.each([

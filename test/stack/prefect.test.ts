@@ -72,10 +72,25 @@ describe("dev, with a server of its own", () => {
     const page = await browser.newPage();
     const hosts = new Set<string>();
     page.on("request", (request) => hosts.add(new URL(request.url()).hostname));
-    await page.goto(run.url ?? "");
-    await page.getByText("Task Runs", { exact: true }).click();
-    await page.getByText(/^search_documents 1\.1/).waitFor();
+    await until("the steps, which the server hears of a little later", 60, async () => {
+      await page.goto(run.url ?? "");
+      await page.getByText("Task Runs", { exact: true }).click();
+      const step = page.getByText(/^search_documents 1\.1/);
+      return step.waitFor({ timeout: 5000 }).then(
+        () => true,
+        () => undefined,
+      );
+    });
     expect([...hosts].filter((host) => host !== "")).toEqual(["127.0.0.1"]); // no telemetry
+  });
+
+  test("commands that begin at once, as the first in their folder, all get an answer", async () => {
+    const options = { project, data: join(folder, "at once"), env: model.env };
+    const results = await Promise.all([1, 2, 3, 4].map((number) => command(options, "ask", `${KEPT} (${number})`)));
+    for (const { exitCode, stdout, stderr } of results) {
+      expect(exitCode, stderr).toBe(0);
+      expect(stdout).toContain("Invoices are kept for ten years.");
+    }
   });
 
   test("killed with all of its group, it goes on behind the last recorded step when it starts again", async () => {

@@ -140,11 +140,11 @@ async def search(text: str, vector: list[float], filters: dict[str, str], limit:
     """The passages nearest in meaning and those that share words, fused by reciprocal rank, of documents whose metadata
     contain the pairs in `filters`. Raises `UserError` for another model's vector."""
     rankings, sources = list[list[Row]](), dict[int, str]()
-    for attempt in range(3):  # again where a document has got a newer version meanwhile, which may not be counted yet
+    for again in (0, -1, -2):  # where a document has got a newer version meanwhile, which may not be counted yet
         state = await _store.state()
         if not (generation := _store.check_model(state, len(vector))):
             return []
-        rankings = await _passages.rank(-attempt or state["count"], generation, text, vector, tags_of(filters), BEST)
+        rankings = await _passages.rank(again or state["count"], generation, text, vector, tags_of(filters), BEST)
         versions = list({row["version"] for rows in rankings for row in rows})
         found = _database.documents.find({"version": {"$in": versions}, **EXISTS})
         sources = {document["version"]: document["source"] async for document in found}

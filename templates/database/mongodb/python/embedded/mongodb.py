@@ -29,17 +29,14 @@ LOG, DATA, PASSWORD, RUNNING = Path("log"), Path("data"), Path("password"), Path
 @contextmanager
 def serve(directory: Path) -> Iterator[Callable[[], str]]:
     """Start the server in `directory`, shared by all who do, and give a function that waits for its URL."""
-    from app.models import UserError  # here, since the server has no path to it
+    from app.models import UserError  # here, since the server has no path to them
+    from embedded import make_folder
 
     if not find_spec("secantus"):
         raise UserError(
             "No MongoDB: set DATABASE_URL. (The one that is emulated comes with `uv sync`, for Python 3.13 and older.)"
         )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(0o700)
-    except OSError as error:
-        raise UserError(f"MongoDB cannot keep its data there (DATA_DIR can name another folder): {error}") from error
+    make_folder(directory, "MongoDB")
     name, held, server = secrets.token_hex(16), hold(directory), None
     if not held:
         server = launch(directory, name)

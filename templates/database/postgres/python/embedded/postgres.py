@@ -46,13 +46,10 @@ PID_FILE = DATA / "postmaster.pid"
 @contextmanager
 def serve(directory: Path) -> Iterator[Callable[[], str]]:
     """Start the server in `directory`, shared by all who do, and give a function that waits for its URL."""
-    from app.models import UserError  # here, since the keeper has no path to it
+    from app.models import UserError  # here, since the keeper has no path to them
+    from embedded import make_folder
 
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(0o700)
-    except OSError as error:
-        raise UserError(f"PostgreSQL cannot keep its data there (DATA_DIR can name another folder): {error}") from error
+    make_folder(directory, "PostgreSQL")
     command = [sys.executable, "-P", "-X", "utf8", str(Path(__file__).resolve())]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     with subprocess.Popen(

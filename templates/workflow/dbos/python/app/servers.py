@@ -1,4 +1,4 @@
-"""What runs beside the application where no setting names a server: the database. DBOS has none."""
+"""What runs beside the application where no setting names a server: that of the database."""
 
 from app import database
 

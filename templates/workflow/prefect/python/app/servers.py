@@ -1,4 +1,4 @@
-"""What runs beside the application where no setting names a server: the database, and Prefect's server.
+"""What runs beside the application where no setting names a server: that of the database, and Prefect's.
 
 To be imported before Prefect, which then finds its settings in the environment.
 """

@@ -123,7 +123,10 @@ async def _register(known: Iterable[Flow[Any, Any]]) -> None:
             flow_id = await records.client().create_flow(flow)
             flows[await records.client().create_deployment(flow_id, POOL, work_pool_name=POOL)] = flow
         _storage = records.RunInputs()  # Prefect wants to know it
-        await _storage.asave("app", overwrite=True, client=records.client())
+        while True:
+            with suppress(ObjectAlreadyExists):  # else another process names it at this moment
+                await _storage.asave("app", overwrite=True, client=records.client())
+                break
         await records.client().send_worker_heartbeat(POOL, name, 1)
     except httpx.HTTPStatusError as error:
         if error.response.status_code in (401, 403):
@@ -151,8 +154,10 @@ async def _work() -> None:
 
 
 async def _take_runs(limit: int) -> None:
-    if len(_runs) < limit:
-        now = datetime.now(UTC)
+    now = datetime.now(UTC)
+    due = ours(state={"type": {"any_": [StateType.SCHEDULED]}}, next_scheduled_start_time={"before_": now})
+    # To ask the pool is a write: not without need.
+    if len(_runs) < limit and await records.client().read_flow_runs(flow_run_filter=due, limit=1):
         found = await records.client().get_scheduled_flow_runs_for_work_pool(POOL, scheduled_before=now)
         for each in found[: limit - len(_runs)]:
             # Of two claims, the server takes one. It names its worker, which has to be one write with it.
@@ -162,6 +167,8 @@ async def _take_runs(limit: int) -> None:
 
 
 async def _begin(run: FlowRun) -> None:
+    if run.id in _runs:  # it is resumed as soon as it was cancelled
+        await asyncio.wait([_runs[run.id]])
     _runs[run.id] = asyncio.create_task(_run(run))
     _runs[run.id].add_done_callback(lambda _: _runs.pop(run.id))
 

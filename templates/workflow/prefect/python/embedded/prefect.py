@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.request import urlopen
 
 NO_WINDOW: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # on Windows; keeps a Ctrl-C in the console away
@@ -35,13 +36,10 @@ SETTINGS = {
 @contextmanager
 def serve(directory: Path) -> Iterator[Callable[[], str]]:
     """Start the server in `directory`, shared by all who do, and give a function that waits for its address."""
-    from app.models import UserError  # here, since the server has no path to it
+    from app.models import UserError  # here, since the server has no path to them
+    from embedded import make_folder
 
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(0o700)
-    except OSError as error:
-        raise UserError(f"Prefect cannot keep its data there (DATA_DIR can name another folder): {error}") from error
+    make_folder(directory, "Prefect")
     users = _locked(directory / USERS, "BEGIN", "SELECT * FROM sqlite_master")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | SETTINGS
     command = [sys.executable, "-P", "-X", "utf8", str(Path(__file__).resolve())]
@@ -89,10 +87,21 @@ def run() -> None:
     with LOG.open("w", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
+    _let_writers_wait()
     Thread(target=_stop_when_unused, daemon=True).start()
     sys.argv = ["prefect", "server", "start", "--port", str(port)]
     runpy.run_module("prefect", run_name="__main__")
     lock.close()
+
+
+def _let_writers_wait() -> None:
+    """Have Prefect's transactions begin as writers. SQLite refuses one that reads first if another writes meanwhile,
+    see prefect#23051."""
+    from sqlalchemy import Engine, event  # here, since they are slow to import
+
+    @event.listens_for(Engine, "before_cursor_execute", retval=True)
+    def begin(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+        return statement.replace("BEGIN DEFERRED", "BEGIN IMMEDIATE"), parameters
 
 
 def _stop_when_unused() -> None:
