@@ -201,6 +201,19 @@ describe("with a server on PostgreSQL, which asks for a password", () => {
     worker = other;
   });
 
+  test("a worker that stands still loses its run to another, and leaves it there when it goes on", async () => {
+    const { question, id } = await askAndHold(service, "stands still", 2);
+    const other = await start("worker", "Working on runs");
+    worker.signalGroup("SIGSTOP");
+    await until("under way again", 20, async () => model.counts(question)[1] === 2);
+    worker.signalGroup("SIGCONT");
+    await worker.until("it knows", 20, async () => worker.output.includes(`Run ${id} goes on in another process`));
+    model.release();
+    expect(await service.run(id, 60)).toMatchObject({ status: "succeeded", error: null });
+    expect(model.counts(question)).toEqual([1, 2, 1]);
+    await other.end();
+  });
+
   test("a worker that is stopped leaves to others what does not end in time", async () => {
     const other = await start("worker", "Working on runs", { DRAIN_SECONDS: "1", WORKER_CONCURRENCY: "1" });
     await worker.end();

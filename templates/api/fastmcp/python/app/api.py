@@ -67,6 +67,8 @@ async def explained() -> AsyncIterator[None]:
     except UserError as error:
         raise ValidationError(str(error), log_level=logging.DEBUG) from error
     except workflows.UNAVAILABLE as error:
+        if not workflows.is_retryable(error):
+            raise
         wrong = workflows.explain(error).partition(":")[0]
         raise ToolError(f"{wrong}. Try again later.", log_level=logging.DEBUG) from error
 

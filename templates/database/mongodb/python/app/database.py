@@ -7,10 +7,11 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pymongo
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient, MongoClient, ReadPreference
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
@@ -69,7 +70,8 @@ def url() -> str:
         os.environ["DATABASE_URL"] = _embedded_url()
     given = DatabaseSettings().database_url
     try:
-        parse_uri(given.replace("mongodb+srv:", "mongodb:", 1))  # without asking for the hosts of a cluster
+        if not given.startswith("mongodb+srv:"):  # it is asked for its hosts when it is opened
+            parse_uri(given)
     except (PyMongoError, ValueError):
         form = "mongodb://user:password@host/name, with %40 for @ in a password, %2F for / and %25 for %"
         raise UserError(f"DATABASE_URL is not of the form {form}.") from None
@@ -94,7 +96,7 @@ async def lifespan() -> AsyncIterator[None]:
     global _database, _store, _passages
     await asyncio.to_thread(migrate)
     async with AsyncMongoClient[Row](url(), **_options()) as client:
-        _database = client.get_default_database("app")
+        _database = client.get_default_database("app", read_preference=ReadPreference.PRIMARY)
         _store, index = Store(_database), VectorSearch(_database.chunks)
         _passages = index if await index.is_supported() else Memory(_database)
         await _passages.prepare(await _store.state(), wait=False)  # the data may come from another server
@@ -198,6 +200,8 @@ async def reindex() -> None:
     [vector] = await embeddings.embed([Chunk(position=0, heading="", text="one for its length")])
     generation = await _generation(len(vector), await _store.count(), anew=True)
     while row := await _database.documents.find_one({"generation": {"$ne": generation}, **EXISTS}):
+        if (await _store.state())["model"]["generation"] != generation:
+            raise UserError("Another `reindex` has begun since, and goes on.")
         document, vectors = _document(row), list[list[float]]()
         numbers = {"version": await _store.count(), "generation": generation}
         found = _database.chunks.find({"version": row["version"]}).sort("position")
@@ -205,7 +209,7 @@ async def reindex() -> None:
         for start in range(0, len(chunks), 32):
             vectors += await embeddings.embed(chunks[start : start + 32])
         if len(chunks) == document.chunks:  # else it has changed meanwhile
-            with suppress(DuplicateKeyError):  # so here
+            with suppress(DuplicateKeyError):  # there is one that began later
                 await _store.save(document, chunks, vectors, numbers, {"version": row["version"]})
             await _store.clean_up(document.id)
 
@@ -223,7 +227,8 @@ async def _generation(dimensions: int, version: int, anew: bool = False) -> int:
 def _options() -> Row:
     """What the URL does not say itself."""
     wanted = {"serverSelectionTimeoutMS": PATIENCE, "connectTimeoutMS": PATIENCE, "timeoutMS": 2 * PATIENCE}
-    return {name: 1000 * seconds for name, seconds in wanted.items() if f"{name}=".lower() not in url().lower()}
+    given = parse_qs(urlsplit(url().lower()).query)
+    return {name: 1000 * seconds for name, seconds in wanted.items() if name.lower() not in given}
 
 
 def _codes(error: BaseException) -> set[int]:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
@@ -12,7 +11,8 @@ from pymongo.operations import SearchIndexModel
 from app.storage import Row, vector_field
 
 INDEX_SECONDS = 120
-ABSENT = (59, 115, 31082, 40324)  # codes of servers without: no such command, configuration or stage
+ABSENT = (59, 115, 31082, 40324, 6047401)  # codes of servers without: no such command, configuration or stage
+EXISTS_ALREADY = 68
 WORDS = "words"
 
 log = logging.getLogger("app")
@@ -26,7 +26,8 @@ class VectorSearch:
 
     async def is_supported(self) -> bool:
         try:
-            await self._indexes()
+            if not await self._indexes():  # which a server may say that has no search
+                await self.rank(0, 0, "a", [1.0], [], 1)
         except OperationFailure as error:
             if error.code in ABSENT:
                 return False
@@ -48,9 +49,12 @@ class VectorSearch:
         }
         known = {index["name"] for index in await self._indexes()}
         for name in models.keys() - known:
-            with suppress(OperationFailure):  # another process was quicker; else it is missed below
+            try:
                 await self._chunks.create_search_index(models[name])
-        for name in known - models.keys():
+            except OperationFailure as error:
+                if error.code != EXISTS_ALREADY:  # another process was quicker
+                    log.warning("The search index %s is not made: %s", name, error.details and error.details["errmsg"])
+        for name in {name for name in known - models.keys() if name.startswith(vector_field(0)[:-1])}:
             await self._chunks.drop_search_index(name)
         for _ in range(INDEX_SECONDS if wait else 1):
             queryable = {index["name"] for index in await self._indexes() if index["queryable"]}

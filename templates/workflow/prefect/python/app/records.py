@@ -22,6 +22,7 @@ from prefect.client.schemas.objects import Log
 from prefect.context import refresh_global_settings_context
 from prefect.filesystems import WritableFileSystem
 from prefect.runtime import flow_run as current_run
+from prefect.settings import PREFECT_API_URL
 
 from app import database
 from app.models import Step
@@ -50,7 +51,7 @@ class Transport(httpx.AsyncHTTPTransport):
     """Repeats what a server on SQLite was too busy for, sooner than Prefect's client does."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        for delay in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 0):
+        for delay in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 0):
             response = await super().handle_async_request(request)
             if response.status_code != 503 or not delay:
                 break
@@ -60,7 +61,10 @@ class Transport(httpx.AsyncHTTPTransport):
 
 
 def httpx_settings() -> dict[str, Any]:
-    return {"timeout": PATIENCE, "transport": Transport()}
+    if not PREFECT_API_URL.value().startswith("http:"):  # Prefect's own settings for TLS have to hold
+        return {"timeout": PATIENCE}
+    # A server may close after 5 seconds what is not in use, in the moment that it is used again.
+    return {"timeout": PATIENCE, "transport": Transport(limits=httpx.Limits(keepalive_expiry=2))}
 
 
 @asynccontextmanager
@@ -95,15 +99,15 @@ def explain(error: BaseException) -> str:
     return f"Prefect's server does not answer: {error or type(error).__name__}. Is PREFECT_API_URL right?"
 
 
-async def give(run_id: UUID, given: str) -> tuple[bool, str]:
-    """What a run is to work on, unless it has something. Returns whether that is new, and what it has then."""
+async def give(run_id: UUID, given: str, key: str = GIVEN) -> tuple[bool, str]:
+    """An input of a run, unless it has that. Returns whether it is new, and what the run has then."""
     try:
-        await client().create_flow_run_input(run_id, GIVEN, given)
+        await client().create_flow_run_input(run_id, key, given)
         return True, given
     except httpx.HTTPStatusError as error:
         if error.response.status_code != 409:
             raise
-        return False, await client().read_flow_run_input(run_id, GIVEN)
+        return False, await client().read_flow_run_input(run_id, key)
 
 
 async def read_input(run_id: UUID, key: str) -> str | None:

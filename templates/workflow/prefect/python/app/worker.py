@@ -7,7 +7,7 @@ engine takes SIGTERM for itself.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -24,11 +24,12 @@ from prefect import Flow
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import AsyncClientContext
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.flow_engine import run_flow_async
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import AwaitingRetry, Cancelled, Failed, Pending, Scheduled
+from prefect.states import AwaitingRetry, Cancelled, Failed, Pending, Running, Scheduled
 
 from app.models import UserError
 from app.settings import settings
@@ -39,6 +40,7 @@ POOL = servers.PrefectSettings().prefect_default_work_pool_name
 TURN_SECONDS, CHECK_TURNS = 0.2, 5
 SILENCE = 8.0
 """Seconds. A process that was silent so long at two checks in a row is dead: its runs move after 9 to 11 seconds."""
+CANCELLING, LOST = "cancelling", "lost"  # why a run is broken off, where it is not to go on
 WORKED_ON = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.CRASHED]
 
 log = logging.getLogger("app")
@@ -68,6 +70,7 @@ async def launch(limit: int | None, known: Iterable[Flow[Any, Any]]) -> AsyncIte
             try:
                 yield
             finally:
+                _limit = 0  # nothing new
                 await _in_worker(_drain(settings.drain_seconds if limit else 0))
                 work.cancel()
 
@@ -81,9 +84,9 @@ async def hand_out(run: FlowRun) -> None:
     await _in_worker(_begin(run))
 
 
-async def in_main_loop(work: Awaitable[T]) -> T:
+async def in_main_loop(work: Coroutine[Any, Any, T]) -> T:
     """For a step: the database's pool, and whatever else is open, belongs there."""
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_awaited(work), _main_loop))
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, _main_loop))
 
 
 async def delete_runs(days: float) -> int:
@@ -106,12 +109,8 @@ def state(run: FlowRun) -> State[Any]:
     return run.state
 
 
-async def _in_worker(work: Awaitable[T]) -> T:
-    return await asyncio.wrap_future(_portal.start_task_soon(_awaited, work))
-
-
-async def _awaited(work: Awaitable[T]) -> T:
-    return await work
+async def _in_worker(work: Coroutine[Any, Any, T]) -> T:
+    return await asyncio.wrap_future(_portal.start_task_soon(lambda: work))
 
 
 async def _register(known: Iterable[Flow[Any, Any]]) -> None:
@@ -146,6 +145,8 @@ async def _work() -> None:
                         await delete_runs(settings.run_retention_days)
                 await _take_runs(_limit or 0)
                 failures = 0
+            except ObjectNotFound:  # somebody has deleted the work pool
+                await _register([*flows.values()])
             except Exception as error:
                 suspects, failures = set(), failures + 1
                 if failures == 2:  # a server on SQLite is too busy now and then
@@ -154,20 +155,21 @@ async def _work() -> None:
 
 
 async def _take_runs(limit: int) -> None:
+    if (room := limit - len(_runs)) <= 0:
+        return
+    # Not by asking the pool: that is a write.
     now = datetime.now(UTC)
     due = ours(state={"type": {"any_": [StateType.SCHEDULED]}}, next_scheduled_start_time={"before_": now})
-    # To ask the pool is a write: not without need.
-    if len(_runs) < limit and await records.client().read_flow_runs(flow_run_filter=due, limit=1):
-        found = await records.client().get_scheduled_flow_runs_for_work_pool(POOL, scheduled_before=now)
-        for each in found[: limit - len(_runs)]:
-            # Of two claims, the server takes one. It names its worker, which has to be one write with it.
-            claim: Any = await records.client().set_flow_run_state(each.flow_run.id, Pending(message=name))
-            if claim.status.value == "ACCEPT":
-                await _begin(each.flow_run)
+    oldest = FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC
+    for run in await records.client().read_flow_runs(flow_run_filter=due, sort=oldest, limit=room):
+        # Of two claims, the server takes one. It names its worker, which has to be one write with it.
+        claim: Any = await records.client().set_flow_run_state(run.id, Pending(message=name))
+        if claim.status.value == "ACCEPT":
+            await _begin(run)
 
 
 async def _begin(run: FlowRun) -> None:
-    if run.id in _runs:  # it is resumed as soon as it was cancelled
+    while run.id in _runs:  # it is resumed as soon as it was cancelled
         await asyncio.wait([_runs[run.id]])
     _runs[run.id] = asyncio.create_task(_run(run))
     _runs[run.id].add_done_callback(lambda _: _runs.pop(run.id))
@@ -180,7 +182,7 @@ async def _run(run: FlowRun) -> None:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 5}):
             await records.client().update_flow_run(run.id, infrastructure_pid=name)
             if (given := await records.read_input(run.id, records.GIVEN)) is None:
-                reason: Any = Failed(message="Who started it ended before it said what to work on.")
+                reason: Any = Failed(message="It has no input. Start runs by the API or the command line.")
                 await records.client().set_flow_run_state(run.id, reason)
                 return
             parameter, model = next(iter(get_type_hints(flow.fn).items()))
@@ -189,7 +191,11 @@ async def _run(run: FlowRun) -> None:
             async with AsyncClientContext(httpx_settings=records.httpx_settings()):
                 await run_flow_async(durable, flow_run=run, parameters=parameters, return_type="state")
     except asyncio.CancelledError as reason:  # Prefect's engine has called this a crash
-        end: Any = Cancelled() if "Cancelling" in reason.args else AwaitingRetry()
+        end: Any = Cancelled() if CANCELLING in reason.args else AwaitingRetry()
+        if LOST in reason.args:
+            end = Running()
+            if not state(await records.client().read_flow_run(run.id)).is_crashed():
+                return  # it has ended there
         await records.client().set_flow_run_state(run.id, end, force=True)
     except Exception as error:  # the next check finds it
         log.warning("Run %s was broken off, and goes on: %r", run.id, error)
@@ -214,7 +220,10 @@ async def _adopt_orphans(suspects: set[UUID]) -> set[UUID]:
         owner = state(run).message if state(run).is_pending() else run.infrastructure_pid
         if owner == name and run.id in _runs:
             if state(run).is_cancelling():
-                _runs[run.id].cancel("Cancelling")
+                _runs[run.id].cancel(CANCELLING)
+        elif run.id in _runs and owner in living:
+            log.warning("Run %s goes on in another process, since this one was silent.", run.id)
+            _runs[run.id].cancel(LOST)
         elif owner == name or (owner not in living and name == min(living)):
             orphans.add(run.id)
             if run.id in suspects:

@@ -23,7 +23,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as current_run
 from prefect.serializers import JSONSerializer
-from prefect.states import Cancelled, Cancelling, Scheduled
+from prefect.states import Cancelling, Scheduled
 from prefect.tasks import exponential_backoff
 from prefect.telemetry.run_telemetry import LABELS_TRACEPARENT_KEY
 from prefect.utilities.urls import url_for
@@ -103,10 +103,7 @@ async def events(run_id: str, after: int = 0) -> AsyncIterator[Event]:
 
 
 async def cancel_run(run_id: str) -> None:
-    found = await _find(run_id)
-    if found and state(found).is_scheduled():
-        await records.client().set_flow_run_state(found.id, Cancelled())
-    elif found:  # who works on it ends it
+    if found := await _find(run_id):  # who works on it ends it
         await records.client().set_flow_run_state(found.id, Cancelling())
         await wait(run_id, 5)
 
@@ -115,7 +112,9 @@ async def resume_run(run_id: str) -> None:
     """Carry on a cancelled run behind its last recorded step, a failed one with the step that failed; no other."""
     found = await _find(run_id)
     if found and (state(found).is_failed() or state(found).is_cancelled()):
-        await worker.hand_out(found)
+        is_first, _ = await records.give(found.id, "", f"resumed-{state(found).id}")
+        if is_first:  # of several at once
+            await worker.hand_out(found)
 
 
 async def fork_run(run_id: str, step: int) -> str:
@@ -247,4 +246,5 @@ def _brief(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("prefect.flow_runs").addFilter(_brief)
-logging.getLogger("prefect.task_runs").setLevel(logging.CRITICAL)
+for tells_more in ("prefect.task_runs", "prefect._internal", "prefect.events"):
+    logging.getLogger(tells_more).setLevel(logging.CRITICAL)

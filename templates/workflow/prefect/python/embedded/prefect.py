@@ -27,6 +27,7 @@ SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_HOME": ".",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_API_KEEPALIVE_TIMEOUT": "60",
     "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "",  # by default, every page that the user visits may call it
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     "PREFECT_SERVER_UI_STATIC_DIRECTORY": "ui",
@@ -71,14 +72,11 @@ def serve(directory: Path) -> Iterator[Callable[[], str]]:
 
 def run() -> None:
     """Be the server, unless there is one; print its address."""
-    try:
-        lock = _locked(SERVER, "BEGIN EXCLUSIVE", timeout=0)
-    except sqlite3.OperationalError:
-        deadline = time.monotonic() + TIMEOUT
-        while not ADDRESS.exists() and time.monotonic() < deadline:  # it has just begun
-            time.sleep(0.1)
-        print(ADDRESS.read_text(encoding="utf-8"))
-        return
+    while not (lock := _try_lock(SERVER)):  # it begins, runs, or ends
+        if ADDRESS.exists():
+            print(ADDRESS.read_text(encoding="utf-8"))
+            return
+        time.sleep(0.1)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     address = os.environ["PREFECT_SERVER_UI_API_URL"] = f"http://127.0.0.1:{port}/api"
@@ -107,11 +105,17 @@ def _let_writers_wait() -> None:
 def _stop_when_unused() -> None:
     while True:
         time.sleep(0.2)
-        with suppress(sqlite3.OperationalError):
-            _locked(USERS, "BEGIN EXCLUSIVE", timeout=0)
+        if lock := _try_lock(USERS):  # who comes now waits for the end
             ADDRESS.unlink()
             signal.raise_signal(signal.SIGTERM)
-            return
+            time.sleep(TIMEOUT)
+            lock.close()
+
+
+def _try_lock(path: Path) -> sqlite3.Connection | None:
+    with suppress(sqlite3.OperationalError):
+        return _locked(path, "BEGIN EXCLUSIVE", timeout=0)
+    return None
 
 
 def _locked(path: Path, *statements: str, timeout: float = TIMEOUT) -> sqlite3.Connection:

@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from pymongo.database import Database
-from pymongo.errors import CollectionInvalid
+from pymongo.errors import CollectionInvalid, OperationFailure
 
 NUMBER, TEXT = {"bsonType": ["int", "long"]}, {"bsonType": "string"}
 PAIR = {"bsonType": "object", "required": ["key", "value"], "properties": {"key": TEXT, "value": TEXT}}
@@ -54,7 +54,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 
 def upgrade(database: Database[dict[str, Any]]) -> None:
     for name, schema in SCHEMAS.items():
-        with suppress(CollectionInvalid):  # it is there
+        with suppress(CollectionInvalid, OperationFailure):  # it is there, or another process makes it
             database.create_collection(name)
         database.command("collMod", name, validator={"$jsonSchema": {"bsonType": "object", **schema}})
     database.documents.create_index("source", unique=True, sparse=True)
