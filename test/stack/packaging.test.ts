@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, inject, test } from "vitest";
@@ -14,12 +14,13 @@ import { uvx } from "./uvx.ts";
 const TEMPLATES = join(import.meta.dirname, "../../templates");
 const { catalogue, files } = await readTemplates(TEMPLATES);
 const project = inject("project");
-const workflow = ".github/workflows/ci.yml";
+const OWN = join(import.meta.dirname, "../../.github/workflows");
+const workflows = [".github/workflows/ci.yml", ...readdirSync(OWN).map((name) => join(OWN, name))];
 
 test.each([
   ["hadolint", ["Dockerfile"]],
-  ["actionlint", [workflow]],
-  ["zizmor", ["--offline", "--persona=pedantic", workflow]],
+  ["actionlint", workflows],
+  ["zizmor", ["--offline", "--persona=pedantic", ...workflows]],
 ] as const)("%s has nothing to say", async (program, args) => {
   const { exitCode, all } = await uvx(program, [...args], project);
   expect(exitCode, all).toBe(0);

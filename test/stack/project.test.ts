@@ -1,6 +1,9 @@
 import { execa } from "execa";
 import { expect, inject, test } from "vitest";
 import { environment } from "./environment.ts";
+import { collapse, command, makeFolder } from "./service.ts";
+
+// The part of the stack tests that needs nothing of Linux: .github/workflows/test.yml runs it on other systems too.
 
 const project = inject("project");
 
@@ -36,3 +39,10 @@ for (const args of checks) {
     if (args[0] === "pytest") expect(all?.split("\n").at(-1)).toMatch(/^=* ?\d+ passed in/);
   });
 }
+
+test("it answers a question", async () => {
+  const data = await makeFolder("data-");
+  const { exitCode, stdout, stderr } = await command({ project, data }, "ask", "How long are invoices kept?");
+  expect(exitCode, stderr).toBe(0);
+  expect(collapse(stdout)).toContain("kept for ten years");
+});

@@ -64,10 +64,14 @@ test("no committed file has the address of a package registry, a machine's path 
   expect(existing.filter((path) => forbidden.test(read(path)))).toEqual([]);
 });
 
-test("actions are pinned by commit, and docs/packaging.md says where each commit was read", () => {
-  const workflow = read("templates/base/python/.github/workflows/ci.yml");
+const WORKFLOWS = [
+  "templates/base/python/.github/workflows/ci.yml",
+  ...readdirSync(join(ROOT, ".github/workflows")).map((name) => `.github/workflows/${name}`),
+];
+
+test.each(WORKFLOWS)("%s pins actions by commit, and docs/packaging.md says where each commit was read", (path) => {
   const docs = read("docs/packaging.md");
-  const actions = [...workflow.matchAll(/uses: (\S+)@(\S+)( # (v[\d.]+))?$/gm)];
+  const actions = [...read(path).matchAll(/uses: (\S+)@(\S+)( # (v[\d.]+))?$/gm)];
   expect(actions.length).toBeGreaterThan(1);
   for (const [, name, commit, , version] of actions) {
     expect(docs).toMatch(
@@ -76,13 +80,13 @@ test("actions are pinned by commit, and docs/packaging.md says where each commit
   }
 });
 
-test("the image and the workflow use one uv and one Python", () => {
-  const [dockerfile, workflow] = ["Dockerfile", ".github/workflows/ci.yml"].map((path) =>
-    read(`templates/base/python/${path}`),
-  );
-  const [, uv] = dockerfile?.match(/astral-sh\/uv:(\S+)/) ?? [];
-  const pythons = [...(dockerfile ?? "").matchAll(/^FROM python:(3\.\d+)-slim/gm)].map(([, version]) => version);
+test("the image and the workflows use one uv and one Python", () => {
+  const dockerfile = read("templates/base/python/Dockerfile");
+  const workflows = WORKFLOWS.map(read).join("\n");
+  const pythons = [...dockerfile.matchAll(/^FROM python:(3\.\d+)-slim/gm)].map(([, version]) => version);
   expect(pythons).toHaveLength(2);
-  expect(new Set([...pythons, workflow?.match(/python-version: "(.+)"/)?.[1]]).size).toBe(1);
-  expect(workflow?.match(/ version: "(.+)"/)?.[1]).toBe(uv);
+  const inWorkflows = [...workflows.matchAll(/python-version: "(.+)"/g)].map(([, version]) => version);
+  expect(new Set([...pythons, ...inWorkflows]).size).toBe(1);
+  const [, uv] = dockerfile.match(/astral-sh\/uv:(\S+)/) ?? [];
+  expect(new Set([...workflows.matchAll(/ version: "(.+)"/g)].map(([, version]) => version))).toEqual(new Set([uv]));
 });
