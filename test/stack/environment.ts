@@ -9,7 +9,7 @@ export function environment(more: Record<string, string | undefined> = {}): Reco
 
 // npm tells its children which package it works in; an `npm install` elsewhere must not believe that.
 const LEFT_OUT =
-  /^(npm_(package|lifecycle|command|config_local_prefix|node_execpath|execpath)|INIT_CWD$|VITE|NODE_ENV$|TEST$|VIRTUAL_ENV|PYTHON|PG|DATABASE_URL$|LLM_|EMBEDDING_|AGENT_|EVAL_|WORKER_|DRAIN_|RUN_|MAX_UPLOAD|CONVERSION_|HOST$|PORT$|API_KEY$|CORS_|DATA_DIR$|LOAD_SAMPLE$|LOGFIRE_|OTEL_|TRACE_CONSOLE$|DBOS_)/;
+  /^(npm_(package|lifecycle|command|config_local_prefix|node_execpath|execpath)|INIT_CWD$|VITE|NODE_ENV$|TEST$|VIRTUAL_ENV|PYTHON|PG|DATABASE_URL$|LLM_|EMBEDDING_|AGENT_|EVAL_|WORKER_|DRAIN_|RUN_|MAX_UPLOAD|CONVERSION_|HOST$|PORT$|API_KEY$|CORS_|DATA_DIR$|LOAD_SAMPLE$|LOGFIRE_|LANGFUSE_|LANGSMITH_|OPIK_|OTEL_|TRACE_|DBOS_)/;
 
 const IDENTITY = {
   GIT_AUTHOR_NAME: "Test",

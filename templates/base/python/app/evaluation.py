@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from math import ceil, isnan, nan
 from pathlib import Path
 from statistics import fmean
@@ -11,7 +12,7 @@ from textwrap import shorten
 
 from pydantic import BaseModel, Field, ValidationError
 
-from app import llm, workflows
+from app import llm, observability, workflows
 from app.agent import Question
 from app.models import Answer, UserError
 from app.settings import FromEnvironment, settings
@@ -65,11 +66,12 @@ class Result(BaseModel):
 
 
 class Report(BaseModel):
-    """`missed`: what the settings do not allow."""
+    """`missed`: what the settings do not allow. `url`: where the observability tool shows it."""
 
     results: list[Result]
     summary: dict[str, int | float]
     missed: list[str]
+    url: str | None
 
 
 def read_cases(paths: Sequence[Path]) -> list[Case]:
@@ -89,7 +91,7 @@ def read_cases(paths: Sequence[Path]) -> list[Case]:
 async def evaluate(cases: list[Case]) -> Report:
     """Ask four at once. The results are in the order of the cases."""
     slots = asyncio.Semaphore(4)
-    results = await asyncio.gather(*(_evaluate(case, slots) for case in cases))
+    results, url = await observability.experiment("answers", cases, partial(_evaluate, slots), _scores)
     summary, missed = _summarize(results), []
     for name, limit in limits:
         bound, _, figure = name.removeprefix("eval_").partition("_")
@@ -97,7 +99,7 @@ async def evaluate(cases: list[Case]) -> Report:
             missed.append(f"{figure} is below {name.upper()}")
         elif bound == "max" and summary[figure] > limit:
             missed.append(f"{figure} is above {name.upper()}")
-    return Report(results=results, summary=summary, missed=missed)
+    return Report(results=results, summary=summary, missed=missed, url=url)
 
 
 def table(report: Report) -> str:
@@ -110,10 +112,10 @@ def table(report: Report) -> str:
         if verdict.reason:
             lines.append(f"    {result.run_id}: {verdict.reason}")
     figures = [f"{name:16} {'unknown' if isnan(value) else round(value, 4)}" for name, value in report.summary.items()]
-    return "\n".join([*lines, "", *figures, *report.missed])
+    return "\n".join([*lines, "", *figures, *report.missed, *([report.url] if report.url else [])])
 
 
-async def _evaluate(case: Case, slots: asyncio.Semaphore) -> Result:
+async def _evaluate(slots: asyncio.Semaphore, case: Case) -> Result:
     result = Result(case=case)
     async with slots:
         try:
@@ -131,6 +133,11 @@ async def _evaluate(case: Case, slots: asyncio.Semaphore) -> Result:
         except Exception as error:  # the other cases go on
             result.verdict.reason = str(error) if isinstance(error, UserError) else repr(error)
     return result
+
+
+def _scores(result: Result) -> dict[str, float]:
+    verdict = {"correct": result.verdict.correct, "grounded": result.verdict.grounded}
+    return {**verdict, "recall": result.recall} if result.case.sources else {**verdict}
 
 
 async def _judge(case: Case, answer: Answer) -> tuple[Verdict, float | None]:

@@ -52,14 +52,19 @@ ANSWER["function"]["parameters"].pop("$defs")  # they stand in place as well, an
 
 
 class Completion(BaseModel):
-    """What one call gave: tool calls, a draft, or text that is neither. `cost_usd` is None where no price is known."""
+    """What one call gave: tool calls, a draft, or text that is neither. `cost_usd` is None where no price is known.
+
+    Input tokens include those that the server had cached, output tokens those of its reasoning.
+    """
 
     model: str
     tool_calls: list[ToolCall] = []
     draft: Draft | None = None
     text: str = ""
     input_tokens: int = 0
+    cached_tokens: int = 0
     output_tokens: int = 0
+    reasoning_tokens: int = 0
     cost_usd: float | None = None
 
 
@@ -167,6 +172,9 @@ async def _ask(messages: Messages, tools: Tools, on_text: OnText) -> Completion:
         raise ModelError(f"{settings.llm_model} sent no whole answer. Is LLM_BASE_URL right?", wait=0)
     if usage:
         completion.input_tokens, completion.output_tokens = usage.prompt_tokens, usage.completion_tokens
+        sent, received = usage.prompt_tokens_details, usage.completion_tokens_details
+        completion.cached_tokens = (sent and sent.cached_tokens) or 0
+        completion.reasoning_tokens = (received and received.reasoning_tokens) or 0
         completion.cost_usd = price(settings.llm_model, usage)
     try:
         completion.draft = Draft.model_validate_json(written)

@@ -76,7 +76,13 @@ class Run(BaseModel):
     error: str | None = None
     unreadable: bool = False  # the document cannot be taken in; `error` says why
     url: str | None = None  # where the workflow engine shows it
+    traceparent: str | None = None
     trace_url: str | None = None
+
+
+class Feedback(BaseModel):
+    helpful: bool
+    comment: Annotated[Text, Field(max_length=4_000)] = ""
 
 
 class Event(BaseModel):

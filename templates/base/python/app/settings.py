@@ -67,6 +67,10 @@ class Settings(FromEnvironment):
     """Largest document that is taken in."""
     conversion_seconds: PositiveFloat = 60
     """Time that reading one HTML, PDF or Word file may take."""
+    trace_content: bool = True
+    """Whether traces hold what was asked, found and answered."""
+    trace_console: bool = False
+    """Print the spans. `dev --trace` sets it."""
 
 
 settings = Settings()

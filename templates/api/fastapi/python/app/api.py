@@ -17,11 +17,11 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import StringConstraints
 from starlette.exceptions import HTTPException
 
-from app import database, ingestion, workflows
+from app import database, ingestion, observability, workflows
 from app.access import OPEN_PATHS, AccessMiddleware, problem
 from app.agent import Question
 from app.ingestion import Upload
-from app.models import Chunk, Document, Run, Text, UserError
+from app.models import Chunk, Document, Feedback, Run, Text, UserError
 from app.settings import ROOT, settings
 
 T = TypeVar("T")
@@ -183,6 +183,12 @@ async def resume_run(run: Existing) -> Run:
     """Carry on a cancelled or failed run behind its last recorded step."""
     await workflows.resume_run(run.id)
     return await get_run(run.id)
+
+
+@routes.post("/runs/{run_id}/feedback", status_code=204)
+async def give_feedback(run: Existing, feedback: Feedback) -> None:
+    """Whether the answer has helped, for the trace of the run."""
+    observability.score(run.traceparent, "helpful", feedback.helpful, feedback.comment)
 
 
 async def _finished(run_id: str, seconds: float, response: Response) -> Run:

@@ -21,10 +21,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount
 
-from app import database, ingestion, tools, workflows
+from app import database, ingestion, observability, tools, workflows
 from app.access import AccessMiddleware, problem
 from app.agent import Question
-from app.models import Hit, Run, Text, UserError
+from app.models import Feedback, Hit, Run, Text, UserError
 from app.settings import LOOPBACK, ROOT, settings
 
 Words = Annotated[Text, Field(min_length=1, max_length=4_000)]
@@ -139,6 +139,14 @@ async def resume_run(run_id: Name) -> Run:
     """Carry on a cancelled or failed run behind its last recorded step."""
     await workflows.resume_run(run_id)
     return await _known(run_id)
+
+
+@mcp.tool(annotations=WRITES)
+@explained()
+async def give_feedback(run_id: Name, feedback: Feedback) -> None:
+    """Tell whether an answer has helped, as the person who asked says."""
+    run = await _known(run_id)
+    observability.score(run.traceparent, "helpful", feedback.helpful, feedback.comment)
 
 
 @mcp.resource("app://documents", mime_type="application/json")

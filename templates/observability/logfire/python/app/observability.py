@@ -3,20 +3,28 @@
 It collects the OpenTelemetry spans of the API and the workflow engine; those of calls to models are made here.
 """
 
+import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import logfire
-from logfire.types import ServerResponseCallbackHelper
+from logfire.experimental.annotations import record_feedback
+from logfire.types import ExceptionCallbackHelper, ServerResponseCallbackHelper
+from pydantic import BaseModel
 
-from app.settings import FromEnvironment
+from app.models import UserError
+from app.settings import FromEnvironment, settings
 
 if TYPE_CHECKING:
     from app.llm import Completion
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 span = logfire.span
 
@@ -28,11 +36,9 @@ class ObservabilitySettings(FromEnvironment):
     """Environment that the traces are filed under."""
     logfire_base_url: str | None = None
     """Where the traces go. Empty: to Logfire, in the token's region."""
-    trace_console: bool = False
-    """Print the spans. `dev --trace` sets it."""
 
 
-settings = ObservabilitySettings()
+tool = ObservabilitySettings()
 project_url: str | None = None
 
 
@@ -41,18 +47,22 @@ async def lifespan() -> AsyncIterator[None]:
     """Collect spans, and send them in the background. At the end, what is left to send gets 5 seconds."""
     logfire.configure(
         service_name="app",
-        token=settings.logfire_token,
-        environment=settings.logfire_environment,
-        send_to_logfire=bool(settings.logfire_token),
+        token=tool.logfire_token,
+        environment=tool.logfire_environment,
+        send_to_logfire=bool(tool.logfire_token),
         console=logfire.ConsoleOptions(output=sys.stderr) if settings.trace_console else False,
         metrics=False,
         inspect_arguments=False,
         distributed_tracing=True,  # where a client sends its trace, ours is a part of that
-        advanced=logfire.AdvancedOptions(base_url=settings.logfire_base_url, server_response_hook=_learn_project_url),
+        advanced=logfire.AdvancedOptions(
+            base_url=tool.logfire_base_url,
+            server_response_hook=_learn_project_url,
+            exception_callback=_withhold_content,
+        ),
     )
     # Logfire says once a minute that sending fails; this logger, at each attempt.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
-    if not settings.logfire_token:
+    if not tool.logfire_token:
         logging.getLogger("app").info("Traces are not kept: LOGFIRE_TOKEN is not set.")
     try:
         yield
@@ -74,6 +84,64 @@ def _learn_project_url(answer: ServerResponseCallbackHelper) -> None:
     answer.default_hook()
 
 
+def _withhold_content(exception: ExceptionCallbackHelper) -> None:
+    if not settings.trace_content:  # a message may quote it
+        exception.no_record_exception()
+
+
+def labels(session: str | None, user: str | None, tags: Sequence[str]) -> AbstractContextManager[None]:
+    """Put on all spans in the block who asks, and in which conversation."""
+    given = {"session.id": session, "user.id": user, "tags": ",".join(tags)}
+    return logfire.set_baggage(**{name: value for name, value in given.items() if value})
+
+
+def score(traceparent: str | None, name: str, value: float, comment: str = "") -> None:
+    """Tell what a trace was worth. Raises `UserError` without a token."""
+    if not tool.logfire_token or not traceparent:
+        raise UserError("Feedback is kept by Logfire: set LOGFIRE_TOKEN.")
+    record_feedback(traceparent, name, value, comment or None)
+
+
+async def experiment(
+    name: str,
+    cases: Sequence[Input],
+    task: Callable[[Input], Awaitable[Output]],
+    scores: Callable[[Output], Mapping[str, float]],
+) -> tuple[list[Output], str | None]:
+    """Do a task for each case. With a token, it is an experiment of Logfire's; then also returns where it shows."""
+    if not tool.logfire_token or not settings.trace_content:
+        return list(await asyncio.gather(*map(task, cases))), None
+    from pydantic_evals import Case, Dataset
+    from pydantic_evals.evaluators import Evaluator, EvaluatorContext
+
+    @dataclass
+    class Scores(Evaluator[Input, Output, None]):
+        def evaluate(self, ctx: EvaluatorContext[Input, Output, None]) -> Mapping[str, float]:
+            return scores(ctx.output)
+
+    dataset = Dataset(name=name, cases=[Case(inputs=case) for case in cases], evaluators=[Scores()])
+    with span(f"evaluate {name}"):
+        report = await dataset.evaluate(task, name=name, progress=False)
+    url = trace_url(f"00-{report.trace_id}-{report.span_id}-01")
+    return [case.output for case in report.cases], url
+
+
+@contextmanager
+def tool_call(name: str, arguments: BaseModel) -> Iterator[Callable[[object], None]]:
+    """The span of a tool that runs, a retrieval for one. Call what it gives with what was found."""
+    sent = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
+    with span(f"execute_tool {name}") as call:
+        call.set_attributes(sent)
+        if settings.trace_content:
+            call.set_attribute("gen_ai.tool.call.arguments", arguments)
+
+        def record(result: object) -> None:
+            if settings.trace_content:
+                call.set_attribute("gen_ai.tool.call.result", result)
+
+        yield record
+
+
 @contextmanager
 def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[Callable[["Completion"], None]]:
     """The span of a call to a model, by OpenTelemetry's GenAI conventions. Call what it gives with the completion."""
@@ -81,17 +149,21 @@ def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[Cal
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": provider,
         "gen_ai.request.model": model,
-        "gen_ai.input.messages": [_message(**message) for message in messages],
     }
+    if settings.trace_content:
+        sent["gen_ai.input.messages"] = [_message(**message) for message in messages]
     with span(f"chat {model}", **sent) as call:
 
         def record(completion: "Completion") -> None:
             text = completion.draft.text if completion.draft else completion.text or None
+            said = [_message("assistant", text, completion.tool_calls)]
             received = {
                 "gen_ai.response.model": completion.model,
                 "gen_ai.usage.input_tokens": completion.input_tokens,
+                "gen_ai.usage.cache_read.input_tokens": completion.cached_tokens,
                 "gen_ai.usage.output_tokens": completion.output_tokens,
-                "gen_ai.output.messages": [_message("assistant", text, completion.tool_calls)],
+                "gen_ai.usage.reasoning.output_tokens": completion.reasoning_tokens,
+                "gen_ai.output.messages": said if settings.trace_content else None,
                 "operation.cost": completion.cost_usd,
             }
             call.set_attributes({name: value for name, value in received.items() if value is not None})  # no price

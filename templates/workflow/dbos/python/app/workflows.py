@@ -221,6 +221,7 @@ def _steps(status: WorkflowStatus) -> list[Step]:
 
 def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
     attributes = status.attributes or {}
+    traceparent = attributes.get("dbos.otelContext", {}).get("traceparent")
     run = {
         "id": status.workflow_id,
         "kind": status.name,
@@ -232,7 +233,8 @@ def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
         "result": None if isinstance(status.output, str) else status.output,  # DBOS's form of what it cannot read
         "error": str(status.error) if status.error else None,
         "unreadable": isinstance(status.error, ingestion.UnreadableError),
-        "trace_url": observability.trace_url(attributes.get("dbos.otelContext", {}).get("traceparent")),
+        "traceparent": traceparent,
+        "trace_url": observability.trace_url(traceparent),
     }
     return Run.model_validate(run)
 

@@ -220,6 +220,7 @@ async def _read(found: FlowRun, steps: list[Step]) -> Run:
     if recorded and (content := await records.read_input(found.id, recorded)):
         outcome = JSONSerializer().loads(content.encode())
     error = outcome if isinstance(outcome, Exception) else state(found).message
+    traceparent = str(found.labels.get(LABELS_TRACEPARENT_KEY) or "") or None
     run = {
         "id": str(found.id),
         "kind": worker.flows[found.deployment_id].name if found.deployment_id else "",
@@ -231,7 +232,8 @@ async def _read(found: FlowRun, steps: list[Step]) -> Run:
         "result": outcome if state(found).is_completed() else None,
         "error": str(error) if state(found).is_failed() else None,
         "unreadable": isinstance(error, ingestion.UnreadableError),
-        "trace_url": observability.trace_url(str(found.labels.get(LABELS_TRACEPARENT_KEY, ""))),
+        "traceparent": traceparent,
+        "trace_url": observability.trace_url(traceparent),
         "url": url_for(found),
     }
     return Run.model_validate(run)
