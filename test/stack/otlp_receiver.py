@@ -1,13 +1,16 @@
-"""A backend for traces: OTLP over HTTP, decoded by the published protobuf, and Logfire's answer about a token.
+"""A backend for traces: OTLP over HTTP below any path, decoded by the published protobuf.
 
-Run in an environment that has opentelemetry-proto. It prints its address, and ends when its input does. Below
-/test/ a test tells it how to behave, and reads what came.
+Run in an environment that has opentelemetry-proto, with a vendor as its argument: `<vendor>_api.answer` gives what its
+backend answers to other requests, in JSON; None where there is nothing. This prints its address, and ends when its
+input does. Below /test/ a test tells it how to behave, and reads what came.
 """
 
 import gzip
 import json
 import sys
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from threading import Event, Lock, Thread
 from typing import Any
 
@@ -45,41 +48,43 @@ class Backend:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     backend: Backend
+    api: Callable[[str, str, Any, str], Any]
 
     def log_message(self, *_: object) -> None:
         pass
 
     def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        if self.headers["Content-Encoding"] == "gzip":
+            body = gzip.decompress(body)
+        signal = next((SIGNALS[suffix] for suffix in SIGNALS if self.path.endswith(suffix)), None)
         if self.path == "/test/seen":
             with self.backend.lock:
                 self.reply(200, json.dumps({"requests": self.backend.requests, "spans": self.backend.spans}).encode())
-        elif self.path == "/v1/info":
-            address = f"http://{self.headers['Host']}"
-            self.serve(b"", json.dumps({"project_name": "demo", "project_url": f"{address}/team/demo"}).encode())
-        else:
-            self.reply(404, b"")
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path == "/test/behave":
+        elif self.path == "/test/behave":
             self.backend.behave(body.decode())
             self.reply(200, b"")
-        elif self.path in SIGNALS:
+        elif signal:
             assert self.headers["Content-Type"] == PROTOBUF
-            if self.headers["Content-Encoding"] == "gzip":
-                body = gzip.decompress(body)
-            request, response = SIGNALS[self.path]
+            request, response = signal
             decoded = request()
             decoded.ParseFromString(body)
             self.serve(body, response().SerializeToString(), PROTOBUF, decoded)
         else:
-            self.reply(404, b"")
+            decoded = json.loads(body) if body and "json" in self.headers["Content-Type"] else body
+            answer = self.api(self.command, self.path, decoded, f"http://{self.headers['Host']}")
+            self.serve(body, b"" if answer is None else json.dumps(answer).encode(), status=404 if answer is None else 200)
 
-    def serve(self, body: bytes, answer: bytes, kind: str = "application/json", decoded: Any = None) -> None:
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+    def serve(
+        self, body: bytes, answer: bytes, kind: str = "application/json", decoded: Any = None, status: int = 200
+    ) -> None:
         """Note what came; keep it and answer as told to."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         behaviour, changed = self.backend.behaviour, self.backend.changed
-        noted = {"path": self.path, "headers": headers, "body": body.decode("latin-1"), "behaviour": behaviour}
+        noted = {"method": self.command, "path": self.path, "headers": headers, "behaviour": behaviour}
+        noted["body"] = body.decode("latin-1")
         with self.backend.lock:
             self.backend.requests.append(noted)
         if behaviour == "hang":
@@ -91,10 +96,10 @@ class Handler(BaseHTTPRequestHandler):
             refusal = Status(code=14, message="told to refuse").SerializeToString()
             self.reply(int(behaviour), refusal, PROTOBUF, **{"Retry-After": "30"})
         else:
-            if self.path == "/v1/traces":
+            if isinstance(decoded, traces.ExportTraceServiceRequest):
                 with self.backend.lock:
                     self.backend.spans += flatten(decoded)
-            self.reply(200, answer, kind)
+            self.reply(status, answer, kind)
 
     def reply(self, status: int, body: bytes, kind: str = "application/json", **headers: str) -> None:
         self.send_response(status)
@@ -140,7 +145,7 @@ def plain(value: AnyValue) -> Any:
 
 
 if __name__ == "__main__":
-    Handler.backend = Backend()
+    Handler.backend, Handler.api = Backend(), staticmethod(import_module(f"{sys.argv[1]}_api").answer)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     Thread(target=server.serve_forever, daemon=True).start()

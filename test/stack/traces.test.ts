@@ -1,8 +1,7 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { rm } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
-import { environment } from "./environment.ts";
+import { Backend, type Span, tree } from "./backend.ts";
 import { until } from "./machine.ts";
 import { ModelServer } from "./model-server.ts";
 import { script } from "./script.ts";
@@ -18,31 +17,15 @@ const authorized = { Authorization: `Bearer ${SECRETS.API_KEY}` };
 const RUN = {
   question: [
     { "llm 1": [`chat ${MODEL}`] },
-    "search_documents 1.1",
+    { "search_documents 1.1": ["execute_tool search_documents"] },
     { "llm 2": [`chat ${MODEL}`] },
-    "read_document 2.1",
+    { "read_document 2.1": ["execute_tool read_document"] },
     { "llm 3": [`chat ${MODEL}`] },
   ],
 };
 
 interface Run extends PlainRun {
   trace_url: string | null;
-}
-
-interface Span {
-  trace: string;
-  id: string;
-  parent: string;
-  name: string;
-  start: number;
-  attributes: Record<string, string | number>;
-  resource: Record<string, string | number>;
-  events: { name: string; attributes: Record<string, string> }[];
-}
-
-interface Seen {
-  requests: { path: string; headers: Record<string, string>; body: string; behaviour: string }[];
-  spans: Span[];
 }
 
 let model: ModelServer;
@@ -53,7 +36,7 @@ let worker: Service;
 
 beforeAll(async () => {
   model = await ModelServer.start(script);
-  backend = await Backend.start();
+  backend = await Backend.start(project, "logfire");
   data = await makeFolder("data-");
 });
 
@@ -108,6 +91,8 @@ test("a question on the command line is one trace, and its end tells where", asy
 test("a question is one trace across processes: request, run, steps, calls to the model with tokens and cost", async () => {
   service = await Service.start(options("serve", { WORKER_CONCURRENCY: "0" }));
   worker = await work();
+  const note = "Invoices are kept with the password.";
+  await service.call("PUT", "/documents/note.md?wait=60", note, authorized);
   const run = await ask("How long are invoices kept, and what is the password?");
   expect(run.status).toBe("succeeded");
   const spans = await backend.trace(run.id, ["question", "POST /ask"]);
@@ -133,9 +118,62 @@ test("a question is one trace across processes: request, run, steps, calls to th
       "gen_ai.output.messages": expect.stringMatching(/tool_call|ten years/),
     });
   }
+  for (const { attributes } of spans.filter(({ name }) => name.startsWith("execute_tool"))) {
+    const { "gen_ai.tool.call.arguments": sent, "gen_ai.tool.call.result": found } = attributes;
+    expect(JSON.parse(String(sent))).toMatchObject(
+      attributes["gen_ai.tool.name"] === "search_documents"
+        ? { query: "How long are invoices kept?" }
+        : { source: "sample/billing.md", position: 0 },
+    );
+    const hit = { source: "sample/billing.md", score: expect.any(Number), text: expect.any(String) };
+    expect(JSON.parse(String(found))).toContainEqual(expect.objectContaining(hit));
+  }
+  expect(JSON.stringify(spans)).toContain(note); // not taken for a secret
   expect(run.trace_url).toBe(page(spans));
   const listed = await service.call("GET", "/runs?limit=1", undefined, authorized);
   expect(listed).toMatchObject([{ trace_url: run.trace_url }]);
+});
+
+test("who asked is on the spans, and what the answer was worth comes into its trace", async () => {
+  const asked = { question: "How long are invoices kept?", session: "s-1", user: "u-1", tags: ["beta", "eu"] };
+  const run: Run = await service.call("POST", "/ask?wait=60", asked, authorized);
+  const feedback = { helpful: true, comment: "Short." };
+  expect((await service.request("POST", `/runs/${run.id}/feedback`, feedback, authorized)).status).toBe(204);
+  const spans = await backend.trace(run.id, ["question", "POST /ask", "feedback: helpful"]);
+  for (const { name, attributes } of spans.filter(({ name }) => /^(chat|execute_tool|llm)/.test(name))) {
+    expect(attributes, name).toMatchObject({ "gen_ai.conversation.id": "s-1", "user.id": "u-1", tags: "beta,eu" });
+  }
+  expect(spans.find(({ name }) => name === "feedback: helpful")?.attributes).toMatchObject({
+    "logfire.feedback.name": "helpful",
+    "logfire.feedback.comment": "Short.",
+    helpful: true,
+  });
+});
+
+test("`eval` is an experiment, and tells where", async () => {
+  const cases = join(data, "cases.jsonl");
+  const kept = { question: "How long are invoices kept?", expected: ["ten years"], sources: ["sample/billing.md"] };
+  await writeFile(cases, `${JSON.stringify(kept)}\n`);
+  const { exitCode, stdout, stderr } = await command(options("eval", { EVAL_JUDGE_MODEL: "none" }), cases);
+  expect(exitCode, stderr).toBe(0);
+  const evaluated = await until("the case", 30, async () =>
+    (await backend.seen()).spans.find(
+      ({ attributes }) => attributes["case_name"] !== undefined && "scores" in attributes,
+    ),
+  );
+  expect(JSON.parse(String(evaluated.attributes["assertions"]))).toMatchObject({ correct: { value: true } });
+  expect(JSON.parse(String(evaluated.attributes["scores"]))).toMatchObject({ recall: { value: 1 } });
+  expect(stdout).toContain(page([evaluated]));
+});
+
+test("without content, traces tell neither what was asked nor what was answered", async () => {
+  const before = (await backend.seen()).spans.length;
+  const question = "How long are invoices kept, Rumpelstiltskin?";
+  const { exitCode, stdout, stderr } = await command(options("ask", { TRACE_CONTENT: "false" }), question);
+  expect([exitCode, stdout], stderr).toEqual([0, expect.stringContaining("ten years")]);
+  const spans = (await backend.seen()).spans.slice(before);
+  expect(spans.filter(({ name }) => name === `chat ${MODEL}`)).not.toEqual([]);
+  expect(JSON.stringify(spans)).not.toMatch(/Rumpelstiltskin|ten years/);
 });
 
 test("killed in mid-run, it goes on in the same trace; each attempt at a step is a call of its own", async () => {
@@ -156,12 +194,13 @@ test("killed in mid-run, it goes on in the same trace; each attempt at a step is
   const spans = await backend.trace(id, ["question"]);
   const call = [`chat ${MODEL}`];
   // What the process took along with it stays without an end. Steps that were recorded show again, but call nothing.
-  const killed = [{ "llm 1": call }, "search_documents 1.1", { "llm 2, no end": [noEnd] }];
+  const search = { "search_documents 1.1": ["execute_tool search_documents"] };
+  const killed = [{ "llm 1": call }, search, { "llm 2, no end": [noEnd] }];
   const carriedOn = [
     "llm 1",
     "search_documents 1.1",
     { "llm 2": [...call, ...call] },
-    "read_document 2.1",
+    { "read_document 2.1": ["execute_tool read_document"] },
     { "llm 3": call },
   ];
   const runs = [{ "question, no end": killed }, { question: carriedOn }];
@@ -229,94 +268,8 @@ test("without its backend, a command ends all the same, with one warning", async
   expect(stderr).not.toContain("Traceback");
 });
 
-class Backend {
-  readonly url: string;
-  readonly #process: ChildProcess;
-
-  private constructor(url: string, process: ChildProcess) {
-    this.url = url;
-    this.#process = process;
-  }
-
-  static async start(): Promise<Backend> {
-    const receiver = spawn("uv", ["run", "python", join(import.meta.dirname, "otlp_receiver.py")], {
-      cwd: project,
-      env: environment(),
-      stdio: ["pipe", "pipe", "inherit"],
-    });
-    const url = await new Promise<string>((resolve) =>
-      receiver.stdout.once("data", (text) => resolve(`${text}`.trim())),
-    );
-    return new Backend(url, receiver);
-  }
-
-  async behave(behaviour: string): Promise<void> {
-    await fetch(`${this.url}/test/behave`, { method: "POST", body: behaviour });
-  }
-
-  async seen(): Promise<Seen> {
-    return (await fetch(`${this.url}/test/seen`)).json() as Promise<Seen>;
-  }
-
-  /** How many requests got this treatment. */
-  async answered(behaviour: string): Promise<number> {
-    return (await this.seen()).requests.filter((request) => request.behaviour === behaviour).length;
-  }
-
-  /** The trace of a run, as soon as these have ended in it. */
-  async trace(id: string, ended: string[]): Promise<Span[]> {
-    return until(`the spans of run ${id}: ${ended}`, 60, async () => {
-      const spans = await this.begun(id);
-      return ended.every((name) => spans.some((span) => span.name === name)) && spans;
-    });
-  }
-
-  /** What has begun in the trace of a run. Logfire tells it twice: when it begins, and when it ends. */
-  async begun(id: string): Promise<Span[]> {
-    const { spans } = await this.seen();
-    const traces = new Set(spans.filter((span) => belongs(span, id)).map(({ trace }) => trace));
-    expect(traces.size).toBeLessThanOrEqual(1);
-    const own = spans.filter(({ trace }) => traces.has(trace));
-    const [pending, ended] = [true, false].map((is) =>
-      own.filter(({ attributes }) => (attributes["logfire.span_type"] === "pending_span") === is),
-    ) as [Span[], Span[]];
-    const open = pending
-      .map((span) => ({
-        ...span,
-        id: span.parent,
-        parent: String(span.attributes["logfire.pending_parent_id"]),
-        name: `${span.name}, no end`,
-      }))
-      .filter((span) => !ended.some(({ id }) => id === span.id));
-    return [...ended, ...open].sort((a, b) => a.start - b.start);
-  }
-
-  async stop(): Promise<void> {
-    this.#process.stdin?.end();
-    if (this.#process.exitCode === null) await new Promise((resolve) => this.#process.once("close", resolve));
-  }
-}
-
-function belongs({ attributes }: Span, run: string): boolean {
-  return [attributes.run_id, attributes["dbos.operation.workflow_id"]].includes(run);
-}
-
 function page(spans: Span[]): string {
   return `${backend.url}/team/demo?q=trace_id%3D%27${spans[0]?.trace}%27`;
-}
-
-type Tree = string | { [name: string]: Tree[] };
-
-function tree(spans: Span[]): Tree[] {
-  const ids = new Set(spans.map(({ id }) => id));
-  const within = (parent: string | undefined): Tree[] =>
-    spans
-      .filter((span) => (parent === undefined ? !ids.has(span.parent) : span.parent === parent))
-      .map(({ id, name }) => {
-        const inner = within(id);
-        return inner.length > 0 ? { [name]: inner } : name;
-      });
-  return within(undefined);
 }
 
 const ELSEWHERE = `

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
+CONTENT = ["gen_ai.tool.call.arguments", "gen_ai.tool.call.result"]
+
 span = logfire.span
 
 
@@ -53,6 +55,7 @@ async def lifespan() -> AsyncIterator[None]:
         console=logfire.ConsoleOptions(output=sys.stderr) if settings.trace_console else False,
         metrics=False,
         inspect_arguments=False,
+        scrubbing=logfire.ScrubbingOptions(_keep),
         distributed_tracing=True,  # where a client sends its trace, ours is a part of that
         advanced=logfire.AdvancedOptions(
             base_url=tool.logfire_base_url,
@@ -84,6 +87,11 @@ def _learn_project_url(answer: ServerResponseCallbackHelper) -> None:
     answer.default_hook()
 
 
+def _keep(match: logfire.ScrubMatch) -> object:
+    """What a tool found may speak of passwords. In messages, Logfire leaves such words by itself."""
+    return match.value if match.path[1] in CONTENT else None
+
+
 def _withhold_content(exception: ExceptionCallbackHelper) -> None:
     if not settings.trace_content:  # a message may quote it
         exception.no_record_exception()
@@ -91,7 +99,7 @@ def _withhold_content(exception: ExceptionCallbackHelper) -> None:
 
 def labels(session: str | None, user: str | None, tags: Sequence[str]) -> AbstractContextManager[None]:
     """Put on all spans in the block who asks, and in which conversation."""
-    given = {"session.id": session, "user.id": user, "tags": ",".join(tags)}
+    given = {"gen_ai.conversation.id": session, "user.id": user, "tags": ",".join(tags)}
     return logfire.set_baggage(**{name: value for name, value in given.items() if value})
 
 
