@@ -176,6 +176,26 @@ test("a run that fails says why, and a trace is linked to", async () => {
   expect(await page.getByRole("link", { name: "Trace" }).getAttribute("href")).toBe(run.trace_url);
 });
 
+test("an answer that has a trace can be called helpful, and what the server says of that is shown", async () => {
+  const result = { text: "It is.", citations: [], refused: false, model: "scripted" };
+  const traced = { id: "1", kind: "question", subject: "Is it?", status: "succeeded", steps: [], result };
+  await page.route("**/runs/1", (route) =>
+    route.fulfill({ json: { ...traced, trace_url: "https://traces.example/1" } }),
+  );
+  await page.goto(`${service.url}/#1`);
+  const sent: unknown[] = [];
+  await page.route("**/runs/1/feedback", (route) => {
+    sent.push(route.request().postDataJSON());
+    return route.fulfill(sent.length > 1 ? { status: 204 } : { status: 422, json: { detail: "Set a token." } });
+  });
+  await page.getByRole("button", { name: "Not helpful" }).click();
+  await shows("Set a token.");
+  await page.getByRole("button", { name: "👍 Helpful" }).click();
+  await shows("Noted.");
+  expect(sent).toEqual([{ helpful: false }, { helpful: true }]);
+  await expectAccessible("with feedback");
+});
+
 test("killed and reloaded in the middle, it goes on; and asks once for a key that the server wants by then", async () => {
   model.hold(2, HELD);
   await ask("Who survives?");

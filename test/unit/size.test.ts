@@ -35,16 +35,17 @@ const SLOTS: Record<string, number> = { workflow: 190, database: 230, api: 230, 
 /** What a part takes beyond its budget, and for what. */
 const MORE: Record<string, [lines: number, why: string]> = {
   main: [14, "FastAPI is imported only where it serves, which ends with a `dev` that is killed"],
-  models: [7, "the class of errors that a user can mend, and whether a document was one"],
-  settings: [12, "a wrong one is told in a line"],
+  models: [13, "the class of errors that a user can mend, whether a document was one, and feedback"],
+  settings: [16, "a wrong one is told in a line, and what traces show"],
+  page: [10, "feedback on an answer"],
   ingestion: [
     126,
     "a folder as well as a file, a splitter that knows headings, and formats.py: a hostile file is read in a process with limits",
   ],
   "extractive answerer": [12, "it knows where sentences end"],
-  evaluation: [66, "rules and a model as judges, limits, a table beside the JSON"],
-  llm: [33, "servers that differ in what they stream, errors that say what to set, prices"],
-  agent: [4, "a reminder for models that write prose"],
+  evaluation: [72, "rules and a model as judges, limits, a table beside the JSON, scores for an experiment"],
+  llm: [41, "servers that differ in what they stream, errors that say what to set, prices, tokens by kind"],
+  agent: [12, "a reminder for models that write prose, and who asks, for the traces"],
   "command line": [83, "a progress bar and each file's outcome, eval, and what an API adds"],
   "config, CI, Docker": [50, "three lines for each variable in .env.example"],
   workflow: [
@@ -61,9 +62,12 @@ const MORE: Record<string, [lines: number, why: string]> = {
     "versions of documents in place of transactions, which a lone server has not got, and two ways to search: by" +
       " $vectorSearch, and exactly where the server has none",
   ],
-  observability: [14, "a backend that hangs holds nothing up, and the link to a trace"],
-  "api/fastmcp": [16, "two transports, of which one is a command"],
-  "app in all": [478, "what the parts above take more, and formats.py; not yet within the budget"],
+  observability: [
+    94,
+    "a backend that hangs holds nothing up, the link to a trace, tools, who asked, feedback, experiments, and content that can be left out",
+  ],
+  "api/fastmcp": [24, "two transports, of which one is a command, and feedback"],
+  "app in all": [598, "what the parts above take more, and formats.py; not yet within the budget"],
 };
 /** Data, not to be read. */
 const DATA = ["embedded/minilm-vocabulary.txt", "constraints.txt"];

@@ -119,7 +119,7 @@ async def experiment(
     """Do a task for each case. With a token, it is an experiment of Logfire's; then also returns where it shows."""
     if not tool.logfire_token or not settings.trace_content:
         return list(await asyncio.gather(*map(task, cases))), None
-    from pydantic_evals import Case, Dataset
+    from pydantic_evals import Case, Dataset  # not needed in production
     from pydantic_evals.evaluators import Evaluator, EvaluatorContext
 
     @dataclass
