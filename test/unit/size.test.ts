@@ -53,7 +53,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
     "errors of its own database; executors.py: runs of a dead process move on, those of a live one never, and a full disk is told",
   ],
   "workflow/prefect": [
-    524,
+    526,
     "its runner starts a process a run, so worker.py takes runs and moves those of the dead; it has no events and no storage that all processes share, so records.py keeps both on its server",
   ],
   database: [17, "the refusal of another embedding model, and reindex"],
