@@ -16,7 +16,7 @@ export interface Span {
 }
 
 export interface Seen {
-  requests: { path: string; headers: Record<string, string>; body: string; behaviour: string }[];
+  requests: { method: string; path: string; headers: Record<string, string>; body: string; behaviour: string }[];
   spans: Span[];
 }
 
@@ -90,7 +90,8 @@ export class Backend {
 }
 
 function belongs({ attributes }: Span, run: string): boolean {
-  return [attributes.run_id, attributes["dbos.operation.workflow_id"]].includes(run);
+  const names = ["run_id", "langsmith.metadata.run_id", "dbos.operation.workflow_id"];
+  return names.some((name) => attributes[name] === run);
 }
 
 export type Tree = string | { [name: string]: Tree[] };

@@ -45,10 +45,11 @@ async def test_a_question_is_one_trace(
     ]
     assert run.trace_url is None
     assert len({span.context.trace_id for span in spans if span.context}) == 1
-    attributes = calls[-1].attributes or {}
-    assert attributes["gen_ai.request.model"] == settings.llm_model
-    assert attributes["gen_ai.usage.input_tokens"] and attributes["operation.cost"]
-    assert "kept for ten" in str(attributes["gen_ai.input.messages"])
-    assert "How long are invoices kept?" in str(attributes["gen_ai.input.messages"])
+    told = str(dict(calls[-1].attributes or {}))  # each tool has its own names for it
+    assert settings.llm_model in told
+    assert "1000" in told  # tokens
+    assert "0.00021" in told  # what it cost
+    assert "kept for ten" in told
+    assert "How long are invoices kept?" in told
     assert "a-secret-key" not in str([span.to_json() for span in spans])
-    assert caplog.text.count("LOGFIRE_TOKEN") <= 1
+    assert caplog.text.count("Traces are not kept") <= 1
