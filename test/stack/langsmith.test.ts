@@ -163,7 +163,7 @@ test("`eval` is an experiment and tells where; a second one reuses the dataset a
     const experiment = sent(requests, "/sessions").at(-1);
     const dataset = experiment.reference_dataset_id;
     expect(stdout).toContain(`/datasets/${dataset}/compare?selectedSessions=${experiment.id}`);
-    const [example] = sent(requests, "/examples/bulk").flat();
+    const [example] = sent(requests, "/examples");
     expect(example).toMatchObject({ dataset_id: dataset, inputs: { question: "How long are invoices kept?" } });
     const run = sent(requests, "/runs").at(-1);
     expect(run).toMatchObject({ session_name: experiment.name, reference_example_id: example.id });
@@ -173,7 +173,22 @@ test("`eval` is an experiment and tells where; a second one reuses the dataset a
     expect(spans.map(({ name }) => name)).toContain("evaluate answers");
   }
   const { requests } = await backend.seen();
-  expect([sent(requests, "/datasets").length, sent(requests, "/examples/bulk").length]).toEqual([1, 1]);
+  expect([sent(requests, "/datasets").length, sent(requests, "/examples").length]).toEqual([1, 1]);
+});
+
+test("with Prefect and FastMCP, it is one trace as well", async () => {
+  const other = await projectWith("--workflow prefect --api fastmcp --observability langsmith");
+  const question = "How long are invoices kept, if Prefect asks?";
+  const before = (await backend.seen()).spans.length;
+  const own = await makeFolder("data-");
+  const { exitCode, stderr } = await command({ ...options("ask"), project: other, data: own }, question);
+  expect(exitCode, stderr).toBe(0);
+  const spans = (await backend.seen()).spans.slice(before);
+  const trace = spans.find(({ name }) => name === "start question")?.trace;
+  const [shown, ...others] = tree(spans.filter((span) => span.trace === trace));
+  expect([shown, others]).toEqual([{ "start question": [RUN] }, []]);
+  expect(spans.filter(({ name, trace: its }) => name === `chat ${MODEL}` && its === trace)).toHaveLength(3);
+  await rm(own, { recursive: true, force: true });
 });
 
 test("without content, traces tell neither what was asked nor what was answered", async () => {

@@ -24,10 +24,9 @@ def answer(method: str, path: str, body: Any, _address: str) -> Any:
         return datasets.setdefault(body["name"], {**_dated(), "id": str(uuid4()), "name": body["name"]})
     if (method, where) == ("GET", "/examples"):
         return [example for example in examples.values() if [example["dataset_id"]] == asked["dataset"]]
-    if (method, where) == ("POST", "/examples/bulk"):
-        assert not {example["id"] for example in body} & set(examples)
-        examples.update({example["id"]: {**_dated(), **example} for example in body})
-        return body
+    if (method, where) == ("POST", "/examples"):
+        assert body["id"] not in examples
+        return examples.setdefault(body["id"], {**_dated(), **body})
     if (method, where) == ("POST", "/runs"):
         assert body["session_name"] in projects
     if (method, where) == ("POST", "/runs/multipart"):

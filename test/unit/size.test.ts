@@ -66,6 +66,10 @@ const MORE: Record<string, [lines: number, why: string]> = {
     94,
     "a backend that hangs holds nothing up, the link to a trace, tools, who asked, feedback, experiments, and content that can be left out",
   ],
+  "observability/langsmith": [
+    226,
+    "its SDK sends plain spans and no more: settings of its own, the form that it needs, feedback, what is lost and experiments",
+  ],
   "api/fastmcp": [24, "two transports, of which one is a command, and feedback"],
   "app in all": [598, "what the parts above take more, and formats.py; not yet within the budget"],
 };

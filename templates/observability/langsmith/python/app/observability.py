@@ -234,39 +234,40 @@ async def experiment(
 ) -> tuple[list[Output], str | None]:
     """Do a task for each case. With a key, it is an experiment of LangSmith's; then also returns where it shows."""
 
-    async def measured(case: Input) -> tuple[Output, datetime, datetime]:
+    async def measured(case: Input) -> tuple[Output, dict[str, Any]]:
         started = datetime.now(UTC)
         with span(f"evaluate {name}"):
-            return await task(case), started, datetime.now(UTC)
+            output = await task(case)
+        times = {"start_time": started, "end_time": datetime.now(UTC)}
+        inputs = json.dumps(TypeAdapter(type(case)).dump_python(case), default=sorted)  # a set has no order
+        return output, {"inputs": json.loads(inputs), "outputs": to_jsonable_python(output), **times}
 
     done, url = await asyncio.gather(*map(measured, cases)), None
     if tool.langsmith_api_key and settings.trace_content:
-        # An example is known by its text; sorted, since a set is in another order each time.
-        inputs = [json.dumps(TypeAdapter(type(case)).dump_python(case), default=sorted) for case in cases]
         try:
-            url = await asyncio.to_thread(_report, name, inputs, done, [scores(output) for output, _, _ in done])
-        except Exception as error:  # no answer, a refusal, or nonsense: the answers are there all the same
+            url = await asyncio.to_thread(_report, name, [(run, scores(output)) for output, run in done])
+        except Exception as error:  # no answer, a refusal, or nonsense: the outputs are there all the same
             log.warning("The experiment did not reach LangSmith: %s", type(error).__name__)
-    return [output for output, _, _ in done], url
+    return [output for output, _ in done], url
 
 
-def _report(name: str, inputs: list[str], done: Sequence[Any], scores: list[Mapping[str, float]]) -> str:
+def _report(name: str, runs: Sequence[tuple[dict[str, Any], Mapping[str, float]]]) -> str:
     client = _client()
     known = client.has_dataset(dataset_name=name)
     dataset = client.read_dataset(dataset_name=name) if known else client.create_dataset(name)
-    examples = {uuid5(dataset.id, text): json.loads(text) for text in inputs}
     kept = {example.id for example in client.list_examples(dataset_id=dataset.id)}
-    if new := [{"id": key, "inputs": case} for key, case in examples.items() if key not in kept]:
-        client.create_examples(dataset_id=dataset.id, examples=new)
-    shown = client.create_project(f"{name}-{uuid4().hex[:8]}", reference_dataset_id=dataset.id)
-    for text, (output, started, ended), given in zip(inputs, done, scores, strict=True):
-        example = uuid5(dataset.id, text)
-        run = {"id": uuid4(), "reference_example_id": example, "start_time": started, "end_time": ended}
-        result = to_jsonable_python(output)
-        client.create_run(name, examples[example], "chain", project_name=shown.name, outputs=result, **run)
-        for key, value in given.items():
-            client.create_feedback(run["id"], key, score=value, session_id=shown.id)
-    return f"{dataset.url}/compare?selectedSessions={shown.id}"
+    experiment = client.create_project(f"{name}-{uuid4().hex[:8]}", reference_dataset_id=dataset.id)
+    where: dict[str, Any] = {"project_name": experiment.name, "run_type": "chain"}
+    for run, scores in runs:
+        run_id, example = uuid4(), uuid5(dataset.id, json.dumps(run["inputs"]))  # so it is the same the next time
+        if example not in kept:
+            client.create_example(run["inputs"], dataset_id=dataset.id, example_id=example)
+            kept.add(example)
+        client.create_run(name, **run, **where, id=run_id, reference_example_id=example)
+        for key, value in scores.items():
+            client.create_feedback(run_id, key, score=value, session_id=experiment.id)
+    workspace, _, _ = str(experiment.url).partition("/projects/")
+    return f"{workspace}/datasets/{dataset.id}/compare?selectedSessions={experiment.id}"
 
 
 @contextmanager
