@@ -73,7 +73,9 @@ class Handler(BaseHTTPRequestHandler):
         else:
             decoded = json.loads(body) if body and "json" in self.headers["Content-Type"] else body
             answer = self.api(self.command, self.path, decoded, f"http://{self.headers['Host']}")
-            self.serve(body, b"" if answer is None else json.dumps(answer).encode(), status=404 if answer is None else 200)
+            self.serve(
+                body, b"" if answer is None else json.dumps(answer).encode(), status=404 if answer is None else 200
+            )
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
