@@ -221,6 +221,24 @@ test("without content, traces tell neither what was asked nor what was answered,
   expect(JSON.stringify([spans, bodies])).not.toMatch(/Rumpelstiltskin|ten years/);
 });
 
+test("with Prefect and FastMCP, a question is one trace as well, and without content tells nothing of it", async () => {
+  const project = await projectWith("--observability opik --workflow prefect --api fastmcp");
+  const folder = await makeFolder("data-");
+  const before = await backend.seen();
+  const off = { ...options("ask", { TRACE_CONTENT: "false" }), project, data: folder };
+  const { exitCode, stderr } = await command(off, `${QUESTION} Rumpelstiltskin`);
+  await rm(folder, { recursive: true, force: true });
+  expect(exitCode, stderr).toBe(0);
+  const after = await backend.seen();
+  const spans = after.spans.slice(before.spans.length);
+  const calls = spans.filter(({ name }) => name === CALL[0]);
+  expect([calls.length, new Set(calls.map(({ trace }) => trace)).size]).toEqual([3, 1]);
+  const own = spans.filter(({ trace }) => trace === calls[0]?.trace).sort((a, b) => a.start - b.start);
+  expect(tree(own)).toEqual([{ "start question": [RUN] }]);
+  const bodies = after.requests.slice(before.requests.length).map(({ body }) => body);
+  expect(JSON.stringify([spans, bodies])).not.toMatch(/Rumpelstiltskin|ten years/);
+}, 180_000);
+
 test("killed in mid-run, it goes on in the same trace; each attempt at a step is a call of its own", async () => {
   model.hold(2);
   const question = `${QUESTION} (killed)`;
