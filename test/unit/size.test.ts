@@ -71,7 +71,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
     "its SDK sends plain spans and no more: settings of its own, the form that it needs, feedback, what is lost and experiments",
   ],
   "observability/opik": [
-    277,
+    276,
     "a score and a link need Opik's own ids, so opik.py gives spans ids that follow from a traceparent, and tells of" +
       " traces, labels and scores, which Opik does not take from such spans",
   ],
