@@ -53,7 +53,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
     "errors of its own database; executors.py: runs of a dead process move on, those of a live one never, and a full disk is told",
   ],
   "workflow/prefect": [
-    526,
+    527,
     "its runner starts a process a run, so worker.py takes runs and moves those of the dead; it has no events and no storage that all processes share, so records.py keeps both on its server",
   ],
   database: [17, "the refusal of another embedding model, and reindex"],
@@ -71,7 +71,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
     "its SDK sends plain spans and no more: settings of its own, the form that it needs, feedback, what is lost and experiments",
   ],
   "observability/opik": [
-    276,
+    275,
     "a score and a link need Opik's own ids, so opik.py gives spans ids that follow from a traceparent, and tells of" +
       " traces, labels and scores, which Opik does not take from such spans",
   ],

@@ -92,9 +92,8 @@ class Processor(BatchSpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         self.ended += 1
-        if not settings.trace_content:  # an exception's message may quote it; Prefect puts the question on a run's span
+        if not settings.trace_content:  # an exception's message may quote it
             span._status = trace.Status(span.status.status_code)
-            span._attributes = {name: value for name, value in (span.attributes or {}).items() if name != "subject"}
         super().on_end(span)
 
 

@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 STATUS = {"SCHEDULED": "queued", "PENDING": "queued", "COMPLETED": "succeeded"}
 STATUS |= {name: name.lower() for name in ("FAILED", "CANCELLED")}  # else running: what has crashed goes on
+SUBJECT = "__subject"  # a label; those without underscores, Prefect puts on its spans
 
 
 class KeyReusedError(UserError):
@@ -189,7 +190,7 @@ async def _start(workflow: Flow[Any, Any], argument: BaseModel, subject: str, ke
     deployment = next(id for id, known in worker.flows.items() if known.name == workflow.name)
     with observability.span(f"start {workflow.name}"):
         propagate.inject(trace)
-        labels = {"subject": subject, LABELS_TRACEPARENT_KEY: trace.get("traceparent", "")}
+        labels = {SUBJECT: subject, LABELS_TRACEPARENT_KEY: trace.get("traceparent", "")}
         run = await _create(deployment, labels, key)
         is_new, has = await records.give(run.id, given)
         if is_new:
@@ -224,7 +225,7 @@ async def _read(found: FlowRun, steps: list[Step]) -> Run:
     run = {
         "id": str(found.id),
         "kind": worker.flows[found.deployment_id].name if found.deployment_id else "",
-        "subject": found.labels.get("subject", ""),
+        "subject": found.labels.get(SUBJECT, ""),
         "status": STATUS.get(state(found).type.value, "running"),
         "created_at": str(found.created),  # its own type is not a plain datetime
         "finished_at": str(found.end_time) if found.end_time and state(found).is_final() else None,
