@@ -10,7 +10,8 @@ export interface Span {
   parent: string;
   name: string;
   start: number;
-  attributes: Record<string, string | number>;
+  status: number; // 2: an error
+  attributes: Record<string, string | number | string[]>;
   resource: Record<string, string | number>;
   events: { name: string; attributes: Record<string, string> }[];
 }

@@ -240,10 +240,11 @@ def _run(status: WorkflowStatus, steps: list[Step]) -> Run:
 
 
 def _brief(record: logging.LogRecord) -> bool:
-    error, cancelled = record.exc_info and record.exc_info[1], "cancelled" in record.msg
+    error = record.exc_info and record.exc_info[1]
+    known = "cancelled" in record.msg or "logger provider not set" in record.msg  # no logs go to OpenTelemetry
     if isinstance(error, StepError | UserError) and not error.__cause__:  # a known reason needs no traceback
         record.msg, record.exc_info = f"{record.msg} {error}", None
-    return not (cancelled or isinstance(error, dbos_error.DBOSAwaitedWorkflowCancelledError))  # the run says so itself
+    return not (known or isinstance(error, dbos_error.DBOSAwaitedWorkflowCancelledError))  # the run says so itself
 
 
 logging.getLogger("dbos").addFilter(_brief)
