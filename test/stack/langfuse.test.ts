@@ -173,6 +173,28 @@ test("`eval` is an experiment on a dataset, the same one each time, and tells wh
   }
 });
 
+test("killed in mid-run, it goes on in the same trace", async () => {
+  model.hold(2);
+  const question = "How long are invoices kept? (killed)";
+  const { id } = await service.call<Run>("POST", "/ask?wait=0", { question }, authorized);
+  await until("the second turn", 30, async () => model.counts(question).length === 2);
+  const ended = "search_documents 1.1";
+  await until("told what ended", 30, async () => (await backend.begun(id)).some(({ name }) => name === ended));
+  worker.signalGroup("SIGKILL");
+  await worker.ended;
+  worker = await work();
+  await until("a second attempt after that", 60, async () => model.counts(question)[1] === 2);
+  model.release();
+  const run: Run = await service.call("GET", `/runs/${id}?wait=60`, undefined, authorized);
+  expect(run.status, run.error ?? "").toBe("succeeded");
+  const spans = await backend.trace(id, ["question"]);
+  const [first, search, ...others] = RUN.question;
+  const carriedOn = { question: ["llm 1", ended, ...others] };
+  // What the process was in does not show. What had ended in it stands by itself.
+  expect(tree(spans)).toEqual([{ "POST /ask": [{ "start question": [carriedOn] }] }, first, search]);
+  expect(run.trace_url).toBe(page(spans));
+});
+
 test("without content, traces tell neither what was asked nor what was answered, and no error quotes it", async () => {
   const before = (await backend.seen()).spans.length;
   const failing = { TRACE_CONTENT: "false", LLM_BASE_URL: `${backend.url}/Rumpelstiltskin` };
