@@ -77,7 +77,7 @@ async def lifespan() -> AsyncIterator[None]:
     client = Langfuse(
         public_key=tool.langfuse_public_key,
         secret_key=tool.langfuse_secret_key,
-        base_url=tool.langfuse_base_url,
+        base_url=tool.langfuse_base_url.rstrip("/"),
         environment=tool.langfuse_tracing_environment,
         tracer_provider=provider,
         span_exporter=exporter,
@@ -134,8 +134,8 @@ async def experiment(
     scores: Callable[[Output], Mapping[str, float]],
 ) -> tuple[list[Output], str | None]:
     """Do a task for each case. With keys, it is an experiment of Langfuse's; then also returns where it shows."""
-    by_id = {_id(name, case): case for case in cases}
-    items = await asyncio.to_thread(_keep, name, by_id)
+    by_id = {_id(name, case): case for case in cases} if client and settings.trace_content else {}
+    items = await asyncio.to_thread(_keep, client, name, by_id) if client and by_id else []
     if not client or not items:
         return list(await asyncio.gather(*map(task, cases))), None
     from langfuse import Evaluation
@@ -155,14 +155,12 @@ async def experiment(
     return [each.output for each in result.item_results], result.experiment_url
 
 
-def _keep(name: str, cases: Mapping[str, object]) -> "list[DatasetItem]":
+def _keep(langfuse: "Langfuse", name: str, cases: Mapping[str, object]) -> "list[DatasetItem]":
     """The cases as items of a dataset. What is there already, the dataset or an item of the same id, is taken again."""
-    if not client or not settings.trace_content:
-        return []
     try:
-        client.create_dataset(name=name)
+        langfuse.create_dataset(name=name)
         kept = {key: to_jsonable_python(case) for key, case in cases.items()}
-        return [client.create_dataset_item(dataset_name=name, id=key, input=case) for key, case in kept.items()]
+        return [langfuse.create_dataset_item(dataset_name=name, id=key, input=case) for key, case in kept.items()]
     except Exception as error:  # the cases are measured all the same
         log.warning("Langfuse does not keep this evaluation: %s", type(error).__name__)
         return []
