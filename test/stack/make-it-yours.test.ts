@@ -68,14 +68,9 @@ test("the sample goes, and a tool, a workflow and a route come, in few lines; al
   await run("pytest", "-q");
 });
 
-test("what is embedded gives way: database, model and Logfire by four lines of .env", async () => {
+test("what is embedded gives way: database and model by three lines of .env, and traces go to Logfire", async () => {
   const [settings = ""] = commands();
-  expect(settings.split("\n").map((line) => line.split("=")[0])).toEqual([
-    "DATABASE_URL",
-    "LLM_MODEL",
-    "LLM_API_KEY",
-    "LOGFIRE_TOKEN",
-  ]);
+  expect(settings.split("\n").map((line) => line.split("=")[0])).toEqual(["DATABASE_URL", "LLM_MODEL", "LLM_API_KEY"]);
   const database = await serveDatabase(project, join(folder, "database"));
   const model = await ModelServer.start((call) => {
     if (call.turn === 1) return { tool: TOOL, arguments: { beginning: "g" } };
@@ -90,7 +85,8 @@ test("what is embedded gives way: database, model and Logfire by four lines of .
   // The servers are those of this test; all else is as the README has it.
   await writeFile(join(project, ".env"), settings.replace(/(?<=DATABASE_URL=).*/, database.url));
   const { port } = logfire.address() as AddressInfo;
-  const env = { LLM_BASE_URL: model.env["LLM_BASE_URL"], LOGFIRE_BASE_URL: `http://127.0.0.1:${port}` };
+  const traces = { LOGFIRE_TOKEN: "your token", LOGFIRE_BASE_URL: `http://127.0.0.1:${port}` };
+  const env = { LLM_BASE_URL: model.env["LLM_BASE_URL"], ...traces };
   const data = join(folder, "kept");
   const service = await Service.start({ project, data, command: ["uv", "run", "my-app", "serve"], env });
   try {

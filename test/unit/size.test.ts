@@ -80,7 +80,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
     "spans are OpenTelemetry's, so its provider, exporter and attributes stand here; what is lost is counted; experiments",
   ],
   "api/fastmcp": [24, "two transports, of which one is a command, and feedback"],
-  "app in all": [598, "what the parts above take more, and formats.py; not yet within the budget"],
+  "app in all": [599, "what the parts above take more, and formats.py; not yet within the budget"],
 };
 /** Data, not to be read. */
 const DATA = ["embedded/minilm-vocabulary.txt", "constraints.txt"];

@@ -1,6 +1,5 @@
 """One trace a question, from a request through the queue down to the calls of the model."""
 
-import re
 from collections.abc import Sequence
 
 import pytest
@@ -11,7 +10,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from app import main, observability, workflows
 from app.agent import Question
-from app.models import Answer
 from app.settings import settings
 from tests.fake_openai import FakeOpenAI
 
