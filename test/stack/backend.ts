@@ -91,7 +91,7 @@ export class Backend {
 }
 
 function belongs({ attributes }: Span, run: string): boolean {
-  const names = ["run_id", "langsmith.metadata.run_id", "dbos.operation.workflow_id"];
+  const names = ["run_id", "langsmith.metadata.run_id", "dbos.operation.workflow_id", "prefect.run.id"];
   return names.some((name) => attributes[name] === run);
 }
 

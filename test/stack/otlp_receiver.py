@@ -120,6 +120,7 @@ def flatten(request: Any) -> list[dict[str, Any]]:
             "name": span.name,
             "kind": Span.SpanKind.Name(span.kind),
             "status": span.status.code,
+            "message": span.status.message,
             "start": span.start_time_unix_nano,
             "end": span.end_time_unix_nano,
             "attributes": attributes(span.attributes),

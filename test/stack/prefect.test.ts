@@ -3,6 +3,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { Backend } from "./backend.ts";
 import { openBrowser } from "./browser.ts";
 import { environment } from "./environment.ts";
 import { freePort, until } from "./machine.ts";
@@ -51,17 +52,23 @@ test.each([["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], ["mypy", 
 
 describe("dev, with a server of its own", () => {
   let data: string;
+  let backend: Backend;
   let service: Service;
 
   beforeAll(async () => {
     data = join(folder, "dev");
+    backend = await Backend.start(project, "logfire");
     service = await dev();
   });
 
-  afterAll(() => service?.end());
+  afterAll(async () => {
+    await service?.end();
+    await backend?.stop();
+  });
 
   function dev(): Promise<Service> {
-    return Service.start({ project, data, env: model.env });
+    const traces = { LOGFIRE_TOKEN: "token-4bd1", LOGFIRE_BASE_URL: backend.url };
+    return Service.start({ project, data, env: { ...model.env, ...traces } });
   }
 
   test("the address of a run opens Prefect's web interface", async () => {
@@ -102,6 +109,13 @@ describe("dev, with a server of its own", () => {
     model.release();
     expect(await service.run(id, 60)).toMatchObject({ status: "succeeded", error: null });
     expect(model.counts(question)).toEqual([1, 2, 1]);
+    const spans = await backend.trace(id, ["question"]);
+    const start = spans.find(({ name }) => name === "start question");
+    const runs = spans.filter(({ name }) => name.startsWith("question"));
+    expect(runs.map(({ name, parent }) => [name, parent])).toEqual([
+      ["question, no end", start?.id],
+      ["question", start?.id],
+    ]);
   });
 
   test("a run is cancelled, resumed, and run again from a step on by a command beside it", async () => {

@@ -167,13 +167,19 @@ test("`eval` is an experiment, and tells where", async () => {
 });
 
 test("without content, traces tell neither what was asked nor what was answered", async () => {
-  const before = (await backend.seen()).spans.length;
+  const [before, asked] = await backend.seen().then(({ spans, requests }) => [spans.length, requests.length]);
   const question = "How long are invoices kept, Rumpelstiltskin?";
   const { exitCode, stdout, stderr } = await command(options("ask", { TRACE_CONTENT: "false" }), question);
   expect([exitCode, stdout], stderr).toEqual([0, expect.stringContaining("ten years")]);
-  const spans = (await backend.seen()).spans.slice(before);
-  expect(spans.filter(({ name }) => name === `chat ${MODEL}`)).not.toEqual([]);
-  expect(JSON.stringify(spans)).not.toMatch(/Rumpelstiltskin|ten years/);
+  const failing = options("ask", { TRACE_CONTENT: "false", LLM_BASE_URL: `${backend.url}/Rumpelstiltskin` });
+  const failed = await command(failing, question);
+  expect([failed.exitCode, failed.stderr]).toEqual([1, expect.stringContaining("Rumpelstiltskin")]);
+  const { spans, requests } = await backend.seen();
+  const calls = spans.slice(before).filter(({ name }) => name === `chat ${MODEL}`);
+  expect(calls.map(({ status }) => status)).toContain(2);
+  expect(JSON.stringify(spans.slice(before))).not.toMatch(/Rumpelstiltskin|ten years/);
+  const told = requests.slice(asked).filter(({ path }) => path.startsWith("/v1/"));
+  expect(told.map(({ body }) => body).join()).not.toMatch(/Rumpelstiltskin|ten years/);
 });
 
 test("killed in mid-run, it goes on in the same trace; each attempt at a step is a call of its own", async () => {

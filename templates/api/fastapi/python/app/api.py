@@ -188,7 +188,8 @@ async def resume_run(run: Existing) -> Run:
 @routes.post("/runs/{run_id}/feedback", status_code=204)
 async def give_feedback(run: Existing, feedback: Feedback) -> None:
     """Whether the answer has helped, for the trace of the run."""
-    observability.score(run.traceparent, "helpful", feedback.helpful, feedback.comment)
+    comment = feedback.comment if settings.trace_content else ""
+    observability.score(run.traceparent, "helpful", feedback.helpful, comment)
 
 
 async def _finished(run_id: str, seconds: float, response: Response) -> Run:

@@ -24,7 +24,7 @@ from starlette.routing import Mount
 from app import database, ingestion, observability, tools, workflows
 from app.access import AccessMiddleware, problem
 from app.agent import Question
-from app.models import Feedback, Hit, Run, Text, UserError
+from app.models import Hit, Run, Text, UserError
 from app.settings import LOOPBACK, ROOT, settings
 
 Words = Annotated[Text, Field(min_length=1, max_length=4_000)]
@@ -143,10 +143,11 @@ async def resume_run(run_id: Name) -> Run:
 
 @mcp.tool(annotations=WRITES)
 @explained()
-async def give_feedback(run_id: Name, feedback: Feedback) -> None:
+async def give_feedback(run_id: Name, helpful: bool, comment: Annotated[Text, Field(max_length=4_000)] = "") -> Run:
     """Tell whether an answer has helped, as the person who asked says."""
     run = await _known(run_id)
-    observability.score(run.traceparent, "helpful", feedback.helpful, feedback.comment)
+    observability.score(run.traceparent, "helpful", helpful, comment if settings.trace_content else "")
+    return run
 
 
 @mcp.resource("app://documents", mime_type="application/json")

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import cache
 from threading import Thread
+from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
@@ -119,7 +120,7 @@ def score(traceparent: str | None, name: str, value: float, comment: str = "") -
         raise UserError("Feedback is kept by Langfuse: set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY.")
     client.create_score(
         trace_id=traceparent[3:35],
-        score_id=f"{traceparent[3:35]}-{name}",
+        score_id=f"{traceparent[3:52]}-{name}",  # a client's trace may have several questions
         name=name,
         value=value,
         data_type=_kind(value),
@@ -277,6 +278,8 @@ def _allowed(span: ReadableSpan) -> ReadableSpan:
 
 def _learn_address(langfuse: "Langfuse") -> None:
     global traces_url
-    with suppress(Exception):  # that traces do not arrive is told elsewhere
-        address = langfuse.get_trace_url(trace_id="-")  # asks for the project's id
-        traces_url = address.removesuffix("-") if address else None
+    while not traces_url:
+        with suppress(Exception):  # that traces do not arrive is told elsewhere
+            address = langfuse.get_trace_url(trace_id="-")  # asks for the project's id
+            traces_url = address.removesuffix("-") if address else None
+        sleep(0 if traces_url else 60)

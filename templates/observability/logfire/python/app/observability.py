@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import logfire
 from logfire.experimental.annotations import record_feedback
-from logfire.types import ExceptionCallbackHelper, ServerResponseCallbackHelper
+from logfire.types import ServerResponseCallbackHelper
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.trace import Status
 from pydantic import BaseModel
 
 from app.models import UserError
@@ -60,8 +62,8 @@ async def lifespan() -> AsyncIterator[None]:
         advanced=logfire.AdvancedOptions(
             base_url=tool.logfire_base_url,
             server_response_hook=_learn_project_url,
-            exception_callback=_withhold_content,
         ),
+        additional_span_processors=[Withholding()],
     )
     # Logfire says once a minute that sending fails; this logger, at each attempt.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
@@ -92,9 +94,12 @@ def _keep(match: logfire.ScrubMatch) -> object:
     return match.value if match.path[1] in CONTENT else None
 
 
-def _withhold_content(exception: ExceptionCallbackHelper) -> None:
-    if not settings.trace_content:  # a message may quote it
-        exception.no_record_exception()
+class Withholding(SpanProcessor):
+    """Without content, spans do not tell what went wrong either: that may quote it."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if not settings.trace_content:
+            span._status, span._events = Status(span.status.status_code), []
 
 
 def labels(session: str | None, user: str | None, tags: Sequence[str]) -> AbstractContextManager[None]:

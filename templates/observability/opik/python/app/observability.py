@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
-import httpx2
 from opentelemetry import propagate, trace
 from opentelemetry._logs import NoOpLoggerProvider, set_logger_provider
 from opentelemetry.context import Context
@@ -99,6 +98,8 @@ def score(traceparent: str | None, name: str, value: float, comment: str = "") -
     """Tell what a trace was worth. Raises `UserError` where nothing is sent."""
     if not opik.configured or not traceparent:
         raise UserError("Feedback is kept by Opik: set OPIK_API_KEY.")
+    if not opik.is_own(int(traceparent[3:35], 16)):
+        raise UserError("Opik has no trace of this run, which is older than its use.")
     told = {"id": str(UUID(traceparent[3:35])), "name": name, "value": float(value), "reason": comment or None}
     attributes = {"score": json.dumps(told | {"source": "sdk"} | opik.project)}
     context = opik.OwnTraces().extract({"traceparent": traceparent})
@@ -128,7 +129,7 @@ async def experiment(
     try:
         traces = [(to_json(case).decode(), trace_id) for case, (_, trace_id) in zip(cases, done, strict=True)]
         return [output for output, _ in done], await asyncio.to_thread(_keep_experiment, name, traces)
-    except (httpx2.HTTPError, ValueError, KeyError) as error:
+    except Exception as error:  # no answer, a refusal, or nonsense: the outputs are there all the same
         log.warning("Opik has not kept the experiment: %s", error)
         return [output for output, _ in done], None
 
@@ -187,6 +188,7 @@ def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[Cal
                 "gen_ai.usage.reasoning_tokens": completion.reasoning_tokens,
                 "gen_ai.usage.cost": completion.cost_usd,
                 "gen_ai.output.messages": said if settings.trace_content else None,
+                "opik.metadata.is_answer": True if completion.draft else None,
             }
             call.set_attributes({name: value for name, value in received.items() if value is not None})  # no price
 

@@ -139,11 +139,11 @@ def _traces(spans: Sequence[ReadableSpan]) -> list[dict[str, Any]]:
             told["tags"] = list(attributes["opik.tags"])
         if "opik.metadata.user" in attributes:
             told["metadata"] = {"user": attributes["opik.metadata.user"]}
-        for said in json.loads(attributes.get("gen_ai.output.messages", "[]")):
-            if all(part["type"] == "text" for part in said["parts"]):  # it calls no tool, so it is the answer
-                asked = json.loads(attributes["gen_ai.input.messages"])
-                told.setdefault("input", [message for message in asked if message["role"] == "user"][-1])
-                told.setdefault("output", said)
+        if "gen_ai.input.messages" in attributes:  # those of the first call end with the question
+            asked = json.loads(attributes["gen_ai.input.messages"])
+            told.setdefault("input", [message for message in asked if message["role"] == "user"][-1])
+        if "opik.metadata.is_answer" in attributes and "gen_ai.output.messages" in attributes:
+            told["output"] = json.loads(attributes["gen_ai.output.messages"])[0]
     known = {"environment": tool.opik_environment} | project
     begun = {id: _time((UUID(id).int >> 80) / 1e3) for id in traces if id}
     return [{"id": id, "start_time": begun[id]} | known | told for id, told in traces.items() if id and told]

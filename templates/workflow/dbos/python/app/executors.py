@@ -53,6 +53,7 @@ async def launch(concurrency: int | None) -> AsyncIterator[None]:
                 "db_engine_kwargs": {"connect_args": connect_args, "hide_parameters": True},
                 "notification_coalesce_sec": 0.1,  # readers of events look that often themselves
                 "enable_otlp": True,
+                "otlp_log_level": "WARNING" if settings.trace_content else "CRITICAL",  # a warning may quote it
                 "otel_attribute_format": "semconv",
             }
         )

@@ -30,6 +30,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.flow_engine import run_flow_async
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Failed, Pending, Running, Scheduled
+from prefect.telemetry.run_telemetry import LABELS_TRACEPARENT_KEY
 
 from app.models import UserError
 from app.settings import settings
@@ -188,6 +189,7 @@ async def _run(run: FlowRun) -> None:
             parameter, model = next(iter(get_type_hints(flow.fn).items()))
             durable = flow.with_options(persist_result=True, result_storage=_storage, result_serializer="json")
             parameters = {parameter: model.model_validate_json(given)}
+            run.labels[LABELS_TRACEPARENT_KEY] = run.labels.get(records.TRACEPARENT, "")
             async with AsyncClientContext(httpx_settings=records.httpx_settings()):
                 await run_flow_async(durable, flow_run=run, parameters=parameters, return_type="state")
     except asyncio.CancelledError as reason:  # Prefect's engine has called this a crash

@@ -25,7 +25,6 @@ from prefect.runtime import flow_run as current_run
 from prefect.serializers import JSONSerializer
 from prefect.states import Cancelling, Scheduled
 from prefect.tasks import exponential_backoff
-from prefect.telemetry.run_telemetry import LABELS_TRACEPARENT_KEY
 from prefect.utilities.urls import url_for
 from pydantic import BaseModel
 
@@ -39,7 +38,6 @@ T = TypeVar("T")
 
 STATUS = {"SCHEDULED": "queued", "PENDING": "queued", "COMPLETED": "succeeded"}
 STATUS |= {name: name.lower() for name in ("FAILED", "CANCELLED")}  # else running: what has crashed goes on
-SUBJECT = "__subject"  # a label; those without underscores, Prefect puts on its spans
 
 
 class KeyReusedError(UserError):
@@ -190,7 +188,7 @@ async def _start(workflow: Flow[Any, Any], argument: BaseModel, subject: str, ke
     deployment = next(id for id, known in worker.flows.items() if known.name == workflow.name)
     with observability.span(f"start {workflow.name}"):
         propagate.inject(trace)
-        labels = {SUBJECT: subject, LABELS_TRACEPARENT_KEY: trace.get("traceparent", "")}
+        labels = {records.SUBJECT: subject, records.TRACEPARENT: trace.get("traceparent", "")}
         run = await _create(deployment, labels, key)
         is_new, has = await records.give(run.id, given)
         if is_new:
@@ -221,11 +219,11 @@ async def _read(found: FlowRun, steps: list[Step]) -> Run:
     if recorded and (content := await records.read_input(found.id, recorded)):
         outcome = JSONSerializer().loads(content.encode())
     error = outcome if isinstance(outcome, Exception) else state(found).message
-    traceparent = str(found.labels.get(LABELS_TRACEPARENT_KEY) or "") or None
+    traceparent = str(found.labels.get(records.TRACEPARENT) or "") or None
     run = {
         "id": str(found.id),
         "kind": worker.flows[found.deployment_id].name if found.deployment_id else "",
-        "subject": found.labels.get(SUBJECT, ""),
+        "subject": found.labels.get(records.SUBJECT, ""),
         "status": STATUS.get(state(found).type.value, "running"),
         "created_at": str(found.created),  # its own type is not a plain datetime
         "finished_at": str(found.end_time) if found.end_time and state(found).is_final() else None,
