@@ -4,13 +4,13 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
-from functools import partial
 from math import ceil, isnan, nan
 from pathlib import Path
 from statistics import fmean
 from textwrap import shorten
+from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, PlainSerializer, ValidationError
 
 from app import llm, observability, workflows
 from app.agent import Question
@@ -41,7 +41,7 @@ class Case(Question, extra="forbid"):
     `sample/billing.md (Billing > Taxes)`. `refused`: nowhere."""
 
     expected: tuple[str, ...] = ()
-    sources: frozenset[str] = frozenset()
+    sources: Annotated[frozenset[str], PlainSerializer(sorted)] = frozenset()  # as JSON, a case is always the same
     refused: bool = False
 
 
@@ -91,7 +91,7 @@ def read_cases(paths: Sequence[Path]) -> list[Case]:
 async def evaluate(cases: list[Case]) -> Report:
     """Ask four at once. The results are in the order of the cases."""
     slots = asyncio.Semaphore(4)
-    results, url = await observability.experiment("answers", cases, partial(_evaluate, slots), _scores)
+    results, url = await observability.experiment("answers", cases, lambda case: _evaluate(case, slots), _scores)
     summary, missed = _summarize(results), []
     for name, limit in limits:
         bound, _, figure = name.removeprefix("eval_").partition("_")
@@ -115,7 +115,7 @@ def table(report: Report) -> str:
     return "\n".join([*lines, "", *figures, *report.missed, *([report.url] if report.url else [])])
 
 
-async def _evaluate(slots: asyncio.Semaphore, case: Case) -> Result:
+async def _evaluate(case: Case, slots: asyncio.Semaphore) -> Result:
     result = Result(case=case)
     async with slots:
         try:

@@ -18,13 +18,13 @@ from app.models import Chunk, Document, UserError
 
 Row = dict[str, Any]
 EXISTS = {"source": {"$exists": True}}  # not of a document that was deleted
-DIMENSIONS = 8192
+DIMENSIONS, VECTOR = 8192, "vector_"
 BATCH = 1000  # passages that are written at once
 
 
 def vector_field(dimensions: int) -> str:
     """Where vectors of so many dimensions are, and the name of the index over them."""
-    return f"vector_{dimensions}"
+    return f"{VECTOR}{dimensions}"
 
 
 def tags_of(metadata: dict[str, str]) -> list[str]:

@@ -8,7 +8,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 from pymongo.operations import SearchIndexModel
 
-from app.storage import Row, vector_field
+from app.storage import VECTOR, Row, vector_field
 
 INDEX_SECONDS = 120
 ABSENT = (59, 115, 31082, 40324, 6047401)  # codes of servers without: no such command, configuration or stage
@@ -54,7 +54,7 @@ class VectorSearch:
             except OperationFailure as error:
                 if error.code != EXISTS_ALREADY:  # another process was quicker
                     log.warning("The search index %s is not made: %s", name, error.details and error.details["errmsg"])
-        for name in {name for name in known - models.keys() if name.startswith(vector_field(0)[:-1])}:
+        for name in {name for name in known - models.keys() if name.startswith(VECTOR)}:
             await self._chunks.drop_search_index(name)
         for _ in range(INDEX_SECONDS if wait else 1):
             queryable = {index["name"] for index in await self._indexes() if index["queryable"]}

@@ -135,7 +135,8 @@ async def experiment(
     scores: Callable[[Output], Mapping[str, float]],
 ) -> tuple[list[Output], str | None]:
     """Do a task for each case. With keys, it is an experiment of Langfuse's; then also returns where it shows."""
-    by_id = {_id(name, case): case for case in cases} if client and settings.trace_content else {}
+    keys = [str(uuid5(NAMESPACE_URL, f"{name} {to_json(case).decode()}")) for case in cases]  # always the same
+    by_id = dict(zip(keys, cases, strict=True)) if client and settings.trace_content else {}
     items = await asyncio.to_thread(_keep, client, name, by_id) if client and by_id else []
     if not client or not items:
         return list(await asyncio.gather(*map(task, cases))), None
@@ -165,12 +166,6 @@ def _keep(langfuse: "Langfuse", name: str, cases: Mapping[str, object]) -> "list
     except Exception as error:  # the cases are measured all the same
         log.warning("Langfuse does not keep this evaluation: %s", type(error).__name__)
         return []
-
-
-def _id(name: str, case: object) -> str:
-    """The same for the same case, also in another process, where a set has another order."""
-    text = json.dumps(case, default=lambda value: dict(value) if isinstance(value, BaseModel) else sorted(value))
-    return str(uuid5(NAMESPACE_URL, f"{name} {text}"))
 
 
 def _kind(value: float) -> Literal["BOOLEAN", "NUMERIC"]:

@@ -18,13 +18,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4, uuid5
 
-from opentelemetry import _logs, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace import export as sdk
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from pydantic_core import to_json, to_jsonable_python
 
 from app.models import Hit, UserError
@@ -71,7 +70,6 @@ async def lifespan() -> AsyncIterator[None]:
     """Collect spans, and send them in the background. At the end, what is left to send gets 5 seconds."""
     if trace.get_tracer_provider() is not provider:  # tests have one lifespan after another
         trace.set_tracer_provider(provider)
-        _logs.set_logger_provider(LoggerProvider())  # DBOS warns where there is none; nobody gets what this takes
         provider.add_span_processor(Labels())
         if settings.trace_console:
             provider.add_span_processor(sdk.SimpleSpanProcessor(Exporter(sdk.ConsoleSpanExporter(out=sys.stderr))))
@@ -239,8 +237,7 @@ async def experiment(
         with span(f"evaluate {name}"):
             output = await task(case)
         times = {"start_time": started, "end_time": datetime.now(UTC)}
-        inputs = json.dumps(TypeAdapter(type(case)).dump_python(case), default=sorted)  # a set has no order
-        return output, {"inputs": json.loads(inputs), "outputs": to_jsonable_python(output), **times}
+        return output, {"inputs": to_jsonable_python(case), "outputs": to_jsonable_python(output), **times}
 
     done, url = await asyncio.gather(*map(measured, cases)), None
     if tool.langsmith_api_key and settings.trace_content:

@@ -18,7 +18,6 @@ from urllib.parse import quote
 from uuid import UUID
 
 from opentelemetry import propagate, trace
-from opentelemetry._logs import NoOpLoggerProvider, set_logger_provider
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
@@ -51,7 +50,6 @@ async def lifespan() -> AsyncIterator[None]:
     if trace.get_tracer_provider() is not provider:
         trace.set_tracer_provider(provider)
         propagate.set_global_textmap(opik.OwnTraces())
-        set_logger_provider(NoOpLoggerProvider())  # logs stay here; without one, DBOS warns
     if settings.trace_console:
         console = ConsoleSpanExporter(out=sys.stderr, formatter=lambda span: f"{span.to_json(indent=None)}\n")
         provider.add_span_processor(SimpleSpanProcessor(console))
@@ -151,8 +149,8 @@ def _keep_experiment(name: str, traces: Sequence[tuple[str, UUID]]) -> str:
 
 
 def _item_id(case: str) -> str:
-    """The same for a case each time: sets come in any order."""
-    return str(opik.uuid7(0, int.from_bytes(sha256(repr(sorted(case.split('"'))).encode()).digest(), "big")))
+    """The same for a case each time."""
+    return str(opik.uuid7(0, int.from_bytes(sha256(case.encode()).digest(), "big")))
 
 
 @contextmanager

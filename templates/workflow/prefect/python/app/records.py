@@ -30,8 +30,7 @@ from app.models import Step
 PATIENCE = 5  # seconds that a request may take
 TEXT, STEP, STEP_END = 11, 12, 13
 """Levels of log entries."""
-SUBJECT, TRACEPARENT = "__subject", "__traceparent"
-"""Labels. Those without underscores, Prefect puts on its spans, and into its own for the trace the last of these."""
+SUBJECT, TRACEPARENT = "__subject", "__traceparent"  # labels; those without underscores, Prefect puts on its spans
 GIVEN = "given"
 """The input that a run works on: its parameters may not be larger than 512 KiB."""
 

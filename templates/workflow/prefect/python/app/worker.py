@@ -146,8 +146,6 @@ async def _work() -> None:
                         await delete_runs(settings.run_retention_days)
                 await _take_runs(_limit or 0)
                 failures = 0
-            except ObjectNotFound:  # somebody has deleted the work pool
-                await _register([*flows.values()])
             except Exception as error:
                 suspects, failures = set(), failures + 1
                 if failures == 2:  # a server on SQLite is too busy now and then
@@ -159,8 +157,7 @@ async def _take_runs(limit: int) -> None:
     if (room := limit - len(_runs)) <= 0:
         return
     # Not by asking the pool: that is a write.
-    now = datetime.now(UTC)
-    due = ours(state={"type": {"any_": [StateType.SCHEDULED]}}, next_scheduled_start_time={"before_": now})
+    due = ours(state={"type": {"any_": ["SCHEDULED"]}}, next_scheduled_start_time={"before_": datetime.now(UTC)})
     oldest = FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC
     for run in await records.client().read_flow_runs(flow_run_filter=due, sort=oldest, limit=room):
         # Of two claims, the server takes one. It names its worker, which has to be one write with it.
@@ -214,7 +211,12 @@ async def _drain(patience: int) -> None:
 
 async def _adopt_orphans(suspects: set[UUID]) -> set[UUID]:
     """Hand out the suspects that still have nobody who works on them. Returns all such runs: the next suspects."""
-    await records.client().send_worker_heartbeat(POOL, name, 1)
+    try:
+        await records.client().send_worker_heartbeat(POOL, name, 1)
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != 404:
+            raise
+        await _register([*flows.values()])  # somebody has deleted the work pool
     workers = await records.client().read_workers_for_work_pool(POOL)
     heard = {each.name: each.last_heartbeat_time.timestamp() for each in workers if each.last_heartbeat_time}
     living, orphans = {each for each, time in heard.items() if time > heard[name] - SILENCE}, set()

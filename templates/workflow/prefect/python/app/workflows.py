@@ -111,8 +111,7 @@ async def resume_run(run_id: str) -> None:
     """Carry on a cancelled run behind its last recorded step, a failed one with the step that failed; no other."""
     found = await _find(run_id)
     if found and (state(found).is_failed() or state(found).is_cancelled()):
-        is_first, _ = await records.give(found.id, "", f"resumed-{state(found).id}")
-        if is_first:  # of several at once
+        if (await records.give(found.id, "", f"resumed-{state(found).id}"))[0]:  # of several at once, one
             await worker.hand_out(found)
 
 

@@ -72,8 +72,9 @@ def serve(directory: Path) -> Iterator[Callable[[], str]]:
 
 def run() -> None:
     """Be the server, unless there is one; print its address."""
+    deadline = time.monotonic() + TIMEOUT
     while not (lock := _try_lock(SERVER)):  # it begins, runs, or ends
-        if ADDRESS.exists():
+        if ADDRESS.exists() or time.monotonic() > deadline:
             print(ADDRESS.read_text(encoding="utf-8"))
             return
         time.sleep(0.1)
