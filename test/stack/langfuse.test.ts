@@ -1,67 +1,25 @@
-import { rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { Backend, type Span, tree } from "./backend.ts";
+import { expect, test } from "vitest";
+import { type Span, tree } from "./backend.ts";
 import { until } from "./machine.ts";
-import { ModelServer } from "./model-server.ts";
-import { script } from "./script.ts";
-import { command, embedded, makeFolder, type Run as PlainRun, Service } from "./service.ts";
+import { command, embedded, type Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";
+import { authorized, CALL, MODEL, QUESTION, READ, RUN, type Run, SEARCH, SECRETS, traced } from "./traced.ts";
 
 // What really leaves a project that has the keys of a Langfuse project, as Langfuse gets it.
 
-const MODEL = "gpt-4.1-mini"; // it has a price
-const QUESTION = "How long are invoices kept?";
 const KEYS = { LANGFUSE_PUBLIC_KEY: "pk-lf-2c51", LANGFUSE_SECRET_KEY: "sk-lf-4bd1" };
-const SECRETS = { LLM_API_KEY: "llm-key-9f3e", API_KEY: "api-key-77aa" };
 const AUTHORIZATION = `Basic ${Buffer.from(Object.values(KEYS).join(":")).toString("base64")}`;
 const TRACES = "/api/public/otel/v1/traces";
-const authorized = { Authorization: `Bearer ${SECRETS.API_KEY}` };
-/** Of a run with two tools, each span with those in it. */
-const RUN = {
-  question: [
-    { "llm 1": [`chat ${MODEL}`] },
-    { "search_documents 1.1": ["execute_tool search_documents"] },
-    { "llm 2": [`chat ${MODEL}`] },
-    { "read_document 2.1": ["execute_tool read_document"] },
-    { "llm 3": [`chat ${MODEL}`] },
-  ],
-};
 
-interface Run extends PlainRun {
-  trace_url: string | null;
-}
-
-let project: string;
-let model: ModelServer;
-let backend: Backend;
-let data: string;
+const project = await projectWith("--observability langfuse");
+const { model, backend, data, options, serve, work } = await traced(project, "langfuse", (url) => ({
+  ...KEYS,
+  LANGFUSE_BASE_URL: url,
+}));
 let service: Service;
 let worker: Service;
-
-beforeAll(async () => {
-  project = await projectWith("--observability langfuse");
-  model = await ModelServer.start(script);
-  backend = await Backend.start(project, "langfuse");
-  data = await makeFolder("data-");
-});
-
-afterAll(async () => {
-  model.release();
-  await Promise.all([worker?.end(), service?.end()]); // together: they share the database
-  await backend?.stop();
-  await model.stop();
-  await rm(data, { recursive: true, force: true });
-});
-
-function options(name: string, more: Record<string, string> = {}) {
-  const env = { ...model.env, LLM_MODEL: MODEL, ...SECRETS, ...KEYS, LANGFUSE_BASE_URL: backend.url, ...more };
-  return { project, data, command: ["uv", "run", "my-app", name], env };
-}
-
-function work(more: Record<string, string> = {}): Promise<Service> {
-  return Service.start({ ...options("worker", more), ready: "Working on runs" });
-}
 
 function ask(question: string, more: object = {}): Promise<Run> {
   return service.call("POST", "/ask?wait=60", { question, ...more }, authorized);
@@ -92,7 +50,7 @@ test("a question on the command line is one trace, and its end tells where", asy
 });
 
 test("a question is one trace across processes: request, run, steps, calls to the model with tokens and cost", async () => {
-  service = await Service.start(options("serve", { WORKER_CONCURRENCY: "0" }));
+  service = await serve({ WORKER_CONCURRENCY: "0" });
   worker = await work();
   const run = await ask(QUESTION, { session: "s-1", user: "u-1", tags: ["beta", "eu"] });
   expect(run.status).toBe("succeeded");
@@ -188,10 +146,9 @@ test("killed in mid-run, it goes on in the same trace", async () => {
   const run: Run = await service.call("GET", `/runs/${id}?wait=60`, undefined, authorized);
   expect(run.status, run.error ?? "").toBe("succeeded");
   const spans = await backend.trace(id, ["question"]);
-  const [first, search, ...others] = RUN.question;
-  const carriedOn = { question: ["llm 1", ended, ...others] };
+  const carriedOn = { question: ["llm 1", ended, { "llm 2": CALL }, READ, { "llm 3": CALL }] };
   // What the process was in does not show. What had ended in it stands by itself.
-  expect(tree(spans)).toEqual([{ "POST /ask": [{ "start question": [carriedOn] }] }, first, search]);
+  expect(tree(spans)).toEqual([{ "POST /ask": [{ "start question": [carriedOn] }] }, { "llm 1": CALL }, SEARCH]);
   expect(run.trace_url).toBe(page(spans));
 });
 

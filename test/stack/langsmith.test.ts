@@ -1,59 +1,27 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { Backend, type Seen, type Span, tree } from "./backend.ts";
+import { expect, test } from "vitest";
+import { type Seen, type Span, tree } from "./backend.ts";
 import { until } from "./machine.ts";
-import { ModelServer } from "./model-server.ts";
-import { script } from "./script.ts";
-import { command, embedded, makeFolder, type Run as PlainRun, Service } from "./service.ts";
+import { command, embedded, makeFolder, type Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";
+import { authorized, CALL, MODEL, READ, RUN, type Run, SECRETS, traced } from "./traced.ts";
 
 // What really leaves a project that has a key of LangSmith, as a backend gets it. It shows spans alone whose parents
 // it has, and takes the spans of a trace in any order.
 
-const MODEL = "gpt-4.1-mini"; // it has a price
-const SECRETS = { LANGSMITH_API_KEY: "lsv2_key-4bd1", LLM_API_KEY: "llm-key-9f3e", API_KEY: "api-key-77aa" };
-const authorized = { Authorization: `Bearer ${SECRETS.API_KEY}` };
-const CALL = [`chat ${MODEL}`];
-const SEARCH = { "search_documents 1.1": ["execute_tool search_documents"] };
-const READ = { "read_document 2.1": ["execute_tool read_document"] };
-const RUN = { question: [{ "llm 1": CALL }, SEARCH, { "llm 2": CALL }, READ, { "llm 3": CALL }] };
+const KEY = { LANGSMITH_API_KEY: "lsv2_key-4bd1" };
 
-interface Run extends PlainRun {
-  trace_url: string | null;
-}
-
-let project: string;
-let model: ModelServer;
-let backend: Backend;
-let data: string;
+const project = await projectWith("--observability langsmith");
+const { model, backend, data, options, serve, work } = await traced(project, "langsmith", (url, name) => ({
+  ...KEY,
+  LANGSMITH_ENDPOINT: url,
+  LANGSMITH_PROJECT: "questions",
+  LANGSMITH_ENVIRONMENT: "test",
+  OTEL_RESOURCE_ATTRIBUTES: `as=${name}`,
+}));
 let service: Service;
 let worker: Service;
-
-beforeAll(async () => {
-  project = await projectWith("--observability langsmith");
-  model = await ModelServer.start(script);
-  backend = await Backend.start(project, "langsmith");
-  data = await makeFolder("data-");
-});
-
-afterAll(async () => {
-  model.release();
-  await Promise.all([worker?.end(), service?.end()]); // together: they share the database
-  await backend?.stop();
-  await model.stop();
-  await rm(data, { recursive: true, force: true });
-});
-
-function options(name: string, more: Record<string, string> = {}) {
-  const own = { LANGSMITH_ENDPOINT: backend.url, LANGSMITH_PROJECT: "questions", LANGSMITH_ENVIRONMENT: "test" };
-  const env = { ...model.env, LLM_MODEL: MODEL, ...SECRETS, ...own, OTEL_RESOURCE_ATTRIBUTES: `as=${name}`, ...more };
-  return { project, data, command: ["uv", "run", "my-app", name], env };
-}
-
-function work(more: Record<string, string> = {}): Promise<Service> {
-  return Service.start({ ...options("worker", more), ready: "Working on runs" });
-}
 
 function ask(question: string, wait = 60, headers = {}): Promise<Run> {
   return service.call("POST", `/ask?wait=${wait}`, { question }, { ...authorized, ...headers });
@@ -89,7 +57,7 @@ test("a question on the command line is one trace, and its end tells where", asy
 });
 
 test("a question is one trace across processes: request, run, steps, calls to the model with tokens and cost", async () => {
-  service = await Service.start(options("serve", { WORKER_CONCURRENCY: "0" }));
+  service = await serve({ WORKER_CONCURRENCY: "0" });
   worker = await work();
   // What a client sends is no parent that LangSmith knows.
   const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -243,8 +211,8 @@ test("killed in mid-run, it goes on in the same trace", async () => {
 
 test("no secret leaves, but the key in its header; nobody asks how the service is", async () => {
   const { requests, spans } = await backend.seen();
-  const secrets = [...Object.values(SECRETS), new URL((await embedded(data)).url).password];
-  const own = requests.filter(({ headers }) => headers["x-api-key"] === SECRETS.LANGSMITH_API_KEY);
+  const secrets = [...Object.values({ ...SECRETS, ...KEY }), new URL((await embedded(data)).url).password];
+  const own = requests.filter(({ headers }) => headers["x-api-key"] === KEY.LANGSMITH_API_KEY);
   expect(own.length).toBeGreaterThan(20);
   for (const { path, headers, body } of own) {
     const { "x-api-key": _, ...others } = headers;

@@ -4,6 +4,7 @@ import axe from "axe-core";
 import { execa } from "execa";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { Backend, tree } from "./backend.ts";
 import { openBrowser } from "./browser.ts";
 import { environment } from "./environment.ts";
 import { until } from "./machine.ts";
@@ -30,6 +31,7 @@ SCENARIOS["2026-07-28"]?.push("http-header-validation");
 let folder: string;
 let project: string;
 let clients: string;
+let backend: Backend;
 let service: Service;
 
 beforeAll(async () => {
@@ -41,11 +43,14 @@ beforeAll(async () => {
   const create = join(inject("place"), "node_modules/.bin/create-ai-stack");
   await execa(create, [project, "--yes", "--no-git", "--api", "fastmcp"], options);
   await execa("npm", ["install", "--prefix", clients, "--no-audit", "--no-fund", ...CLIENTS], options);
-  service = await Service.start({ project, data: join(folder, "data") });
+  backend = await Backend.start(project, "logfire");
+  const env = { LOGFIRE_TOKEN: "token-4bd1", LOGFIRE_BASE_URL: backend.url };
+  service = await Service.start({ project, data: join(folder, "data"), env });
 });
 
 afterAll(async () => {
   await service?.end();
+  await backend?.stop();
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -129,6 +134,17 @@ describe("the Inspector", () => {
     expect(exitCode, stderr).toBe(0);
     expect(JSON.parse(stdout).structuredContent.status).toBe("succeeded");
   });
+});
+
+test("a call is one trace with the run that it starts", async () => {
+  const { stdout } = await call("ask", `question=${KEPT}`);
+  const { id, trace_url: url } = JSON.parse(stdout).structuredContent;
+  const spans = await backend.trace(id, ["question", "tools/call ask"]);
+  const chat = ["chat extractive"];
+  const search = { "search_documents 1.1": ["execute_tool search_documents"] };
+  const run = { question: [{ "llm 1": chat }, search, { "llm 2": chat }] };
+  expect(tree(spans)).toEqual([{ "tools/call ask": [{ "start question": [run] }] }]);
+  expect(url).toBe(`${backend.url}/team/demo?q=trace_id%3D%27${spans[0]?.trace}%27`);
 });
 
 for (const [version, scenarios] of Object.entries(SCENARIOS)) {

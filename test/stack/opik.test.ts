@@ -1,67 +1,26 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { Backend, type Span, tree } from "./backend.ts";
+import { expect, test } from "vitest";
+import { type Span, tree } from "./backend.ts";
 import { until } from "./machine.ts";
-import { ModelServer } from "./model-server.ts";
-import { script } from "./script.ts";
-import { command, embedded, makeFolder, type Run as PlainRun, Service } from "./service.ts";
+import { command, embedded, makeFolder, type Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";
+import { authorized, CALL, MODEL, QUESTION, READ, RUN, type Run, SEARCH, SECRETS, traced } from "./traced.ts";
 
 // What really leaves a project that sends its traces to Opik, as Opik gets it.
 
-const MODEL = "gpt-4.1-mini"; // it has a price
-const SECRETS = { OPIK_API_KEY: "opik-key-4bd1", LLM_API_KEY: "llm-key-9f3e", API_KEY: "api-key-77aa" };
-const FILED = { OPIK_WORKSPACE: "team", OPIK_PROJECT_NAME: "demo", OPIK_ENVIRONMENT: "staging" };
-const QUESTION = "How long are invoices kept?";
-const authorized = { Authorization: `Bearer ${SECRETS.API_KEY}` };
-const CALL = [`chat ${MODEL}`];
-const SEARCH = { "search_documents 1.1": ["execute_tool search_documents"] };
-const READ = { "read_document 2.1": ["execute_tool read_document"] };
-/** Of a run with two tools, each span with those in it. */
-const RUN = { question: [{ "llm 1": CALL }, SEARCH, { "llm 2": CALL }, READ, { "llm 3": CALL }] };
+const KEY = { OPIK_API_KEY: "opik-key-4bd1" };
 
-interface Run extends PlainRun {
-  trace_url: string | null;
-}
-
-let project: string;
-let model: ModelServer;
-let backend: Backend;
-let data: string;
+const project = await projectWith("--observability opik");
+const { model, backend, data, options, serve, work } = await traced(project, "opik", (url) => ({
+  ...KEY,
+  OPIK_WORKSPACE: "team",
+  OPIK_PROJECT_NAME: "demo",
+  OPIK_ENVIRONMENT: "staging",
+  OPIK_URL_OVERRIDE: `${url}/api`,
+}));
 let service: Service;
 let worker: Service;
-
-beforeAll(async () => {
-  project = await projectWith("--observability opik");
-  model = await ModelServer.start(script);
-  backend = await Backend.start(project, "opik");
-  data = await makeFolder("data-");
-});
-
-afterAll(async () => {
-  model.release();
-  await Promise.all([worker?.end(), service?.end()]); // together: they share the database
-  await backend?.stop();
-  await model.stop();
-  await rm(data, { recursive: true, force: true });
-});
-
-function options(name: string, more: Record<string, string> = {}) {
-  const env = {
-    ...model.env,
-    LLM_MODEL: MODEL,
-    ...SECRETS,
-    ...FILED,
-    OPIK_URL_OVERRIDE: `${backend.url}/api`,
-    ...more,
-  };
-  return { project, data, command: ["uv", "run", "my-app", name], env };
-}
-
-function work(more: Record<string, string> = {}): Promise<Service> {
-  return Service.start({ ...options("worker", more), ready: "Working on runs" });
-}
 
 function ask(question: string, wait = 60): Promise<Run> {
   return service.call("POST", `/ask?wait=${wait}`, { question }, authorized);
@@ -119,7 +78,7 @@ test("a question on the command line is one trace, and its end tells where", asy
 });
 
 test("a question is one trace across processes: request, run, steps, calls to the model with tokens and cost", async () => {
-  service = await Service.start(options("serve", { WORKER_CONCURRENCY: "0" }));
+  service = await serve({ WORKER_CONCURRENCY: "0" });
   worker = await work();
   const run = await ask(QUESTION);
   expect(run.status).toBe("succeeded");
@@ -263,10 +222,10 @@ test("killed in mid-run, it goes on in the same trace; each attempt at a step is
 
 test("no secret leaves, but the key in its header; nobody asks how the service is", async () => {
   const { requests, spans } = await backend.seen();
-  const secrets = [...Object.values(SECRETS), new URL((await embedded(data)).url).password];
+  const secrets = [...Object.values({ ...SECRETS, ...KEY }), new URL((await embedded(data)).url).password];
   for (const { path, headers, body } of requests.slice(1)) {
     const { authorization, ...others } = headers;
-    expect([authorization, others["comet-workspace"]], path).toEqual([SECRETS.OPIK_API_KEY, "team"]);
+    expect([authorization, others["comet-workspace"]], path).toEqual([KEY.OPIK_API_KEY, "team"]);
     if (path.includes("/otel/")) expect(others["projectname"]).toBe("demo");
     for (const secret of secrets) expect(JSON.stringify(others) + body).not.toContain(secret);
   }

@@ -232,6 +232,14 @@ describe("with a server on PostgreSQL, which asks for a password", () => {
     expect(model.counts(question)).toEqual([1, 2, 1]);
   });
 
+  test("a work pool that somebody deletes is made anew", async () => {
+    const pool = `http://127.0.0.1:${port}/api/work_pools/app`;
+    const headers = { Authorization: `Basic ${Buffer.from("admin:sEcret").toString("base64")}` };
+    expect((await fetch(pool, { method: "DELETE", headers })).status).toBe(204);
+    await until("there again", 20, async () => (await fetch(pool, { headers })).ok);
+    expect(await service.ask(KEPT)).toMatchObject({ status: "succeeded" });
+  });
+
   test("a wrong password is told in a line", async () => {
     const env = { ...at, PREFECT_API_AUTH_STRING: "admin:wrong" };
     const { exitCode, stderr } = await command({ project, data: join(folder, "wrong"), env }, "runs");

@@ -1,61 +1,22 @@
-import { rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, inject, test } from "vitest";
-import { Backend, type Span, tree } from "./backend.ts";
+import { expect, inject, test } from "vitest";
+import { type Span, tree } from "./backend.ts";
 import { until } from "./machine.ts";
-import { ModelServer } from "./model-server.ts";
-import { script } from "./script.ts";
-import { command, embedded, makeFolder, type Run as PlainRun, Service } from "./service.ts";
+import { command, embedded, type Service } from "./service.ts";
+import { authorized, CALL, MODEL, READ, RUN, type Run, SEARCH, SECRETS, traced } from "./traced.ts";
 
 // What really leaves a project that has a token, as a backend gets it.
 
+const TOKEN = { LOGFIRE_TOKEN: "token-4bd1" };
+
 const project = inject("project");
-const MODEL = "gpt-4.1-mini"; // it has a price
-const SECRETS = { LOGFIRE_TOKEN: "token-4bd1", LLM_API_KEY: "llm-key-9f3e", API_KEY: "api-key-77aa" };
-const authorized = { Authorization: `Bearer ${SECRETS.API_KEY}` };
-/** Of a run with two tools, each span with those in it. */
-const RUN = {
-  question: [
-    { "llm 1": [`chat ${MODEL}`] },
-    { "search_documents 1.1": ["execute_tool search_documents"] },
-    { "llm 2": [`chat ${MODEL}`] },
-    { "read_document 2.1": ["execute_tool read_document"] },
-    { "llm 3": [`chat ${MODEL}`] },
-  ],
-};
-
-interface Run extends PlainRun {
-  trace_url: string | null;
-}
-
-let model: ModelServer;
-let backend: Backend;
-let data: string;
+const { model, backend, data, options, serve, work } = await traced(project, "logfire", (url) => ({
+  ...TOKEN,
+  LOGFIRE_BASE_URL: url,
+}));
 let service: Service;
 let worker: Service;
-
-beforeAll(async () => {
-  model = await ModelServer.start(script);
-  backend = await Backend.start(project, "logfire");
-  data = await makeFolder("data-");
-});
-
-afterAll(async () => {
-  model.release();
-  await Promise.all([worker?.end(), service?.end()]); // together: they share the database
-  await backend?.stop();
-  await model.stop();
-  await rm(data, { recursive: true, force: true });
-});
-
-function options(name: string, more: Record<string, string> = {}) {
-  const env = { ...model.env, LLM_MODEL: MODEL, ...SECRETS, LOGFIRE_BASE_URL: backend.url, ...more };
-  return { project, data, command: ["uv", "run", "my-app", name], env };
-}
-
-function work(more: Record<string, string> = {}): Promise<Service> {
-  return Service.start({ ...options("worker", more), ready: "Working on runs" });
-}
 
 function ask(question: string, wait = 60): Promise<Run> {
   return service.call("POST", `/ask?wait=${wait}`, { question }, authorized);
@@ -89,7 +50,7 @@ test("a question on the command line is one trace, and its end tells where", asy
 });
 
 test("a question is one trace across processes: request, run, steps, calls to the model with tokens and cost", async () => {
-  service = await Service.start(options("serve", { WORKER_CONCURRENCY: "0" }));
+  service = await serve({ WORKER_CONCURRENCY: "0" });
   worker = await work();
   const note = "Invoices are kept with the password.";
   await service.call("PUT", "/documents/note.md?wait=60", note, authorized);
@@ -198,17 +159,9 @@ test("killed in mid-run, it goes on in the same trace; each attempt at a step is
   const run: Run = await service.call("GET", `/runs/${id}?wait=60`, undefined, authorized);
   expect(run.status, run.error ?? "").toBe("succeeded");
   const spans = await backend.trace(id, ["question"]);
-  const call = [`chat ${MODEL}`];
   // What the process took along with it stays without an end. Steps that were recorded show again, but call nothing.
-  const search = { "search_documents 1.1": ["execute_tool search_documents"] };
-  const killed = [{ "llm 1": call }, search, { "llm 2, no end": [noEnd] }];
-  const carriedOn = [
-    "llm 1",
-    "search_documents 1.1",
-    { "llm 2": [...call, ...call] },
-    { "read_document 2.1": ["execute_tool read_document"] },
-    { "llm 3": call },
-  ];
+  const killed = [{ "llm 1": CALL }, SEARCH, { "llm 2, no end": [noEnd] }];
+  const carriedOn = ["llm 1", "search_documents 1.1", { "llm 2": [...CALL, ...CALL] }, READ, { "llm 3": CALL }];
   const runs = [{ "question, no end": killed }, { question: carriedOn }];
   expect(tree(spans)).toEqual([{ "POST /ask": [{ "start question": runs }] }]);
   expect(run.trace_url).toBe(page(spans));
@@ -228,10 +181,10 @@ test("OpenTelemetry's own variable sends to any backend, without a token", async
 test("no secret leaves, but the token in its header; nobody asks how the service is", async () => {
   const { requests: all, spans } = await backend.seen();
   const requests = all.filter(({ path }) => !path.startsWith("/Rumpelstiltskin")); // these were for a model
-  const secrets = [...Object.values(SECRETS), new URL((await embedded(data)).url).password];
+  const secrets = [...Object.values({ ...SECRETS, ...TOKEN }), new URL((await embedded(data)).url).password];
   for (const { path, headers, body } of requests) {
     const { authorization, ...others } = headers;
-    if (path === "/v1/info" || authorization !== undefined) expect(authorization).toBe(SECRETS.LOGFIRE_TOKEN);
+    if (path === "/v1/info" || authorization !== undefined) expect(authorization).toBe(TOKEN.LOGFIRE_TOKEN);
     for (const secret of secrets) expect(JSON.stringify(others) + body).not.toContain(secret);
   }
   expect(new Set(requests.map(({ path }) => path))).toEqual(new Set(["/v1/info", "/v1/traces", "/v1/logs"]));
