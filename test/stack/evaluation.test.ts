@@ -1,6 +1,7 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
+import { Backend } from "./backend.ts";
 import { type Call, ModelServer, type Reply, USAGE } from "./model-server.ts";
 import { script } from "./script.ts";
 import { command, makeFolder } from "./service.ts";
@@ -95,7 +96,7 @@ test("a line that is no case is named, and nothing is run", async () => {
   expect(stderr).toMatch(/qestion\s+Extra inputs are not permitted/);
 });
 
-test("a model judges, for its price, and one that fails to is no pass", async () => {
+test("a model judges, for its price and in the trace, and one that fails to is no pass", async () => {
   const judge = ({ question }: Call): Reply => {
     const { question: asked, expected, answer, quotes } = JSON.parse(question);
     expect([expected, answer, quotes.length]).toEqual([["a decade"], "Invoices are kept for ten years.", 1]);
@@ -109,11 +110,13 @@ test("a model judges, for its price, and one that fails to is no pass", async ()
       response.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify(whole));
     };
   };
+  const backend = await Backend.start(inject("project"), "logfire");
   const model = await ModelServer.start((call) => ("response_format" in call.body ? judge(call) : script(call)));
   try {
     const cases = ["well", "badly"].map((how) => ({ question: `Judge ${how}: how long?`, expected: ["a decade"] }));
     // A name on the price list.
-    const env = { ...model.env, LLM_MODEL: "gpt-5-mini", EVAL_MIN_GROUNDED: "0" };
+    const traces = { LOGFIRE_TOKEN: "token-4bd1", LOGFIRE_BASE_URL: backend.url };
+    const env = { ...model.env, LLM_MODEL: "gpt-5-mini", EVAL_MIN_GROUNDED: "0", ...traces };
     const { exitCode, stdout, stderr } = await evaluate(cases, env, "--json");
     const { results, summary, missed }: Report = JSON.parse(stdout);
     const [judged, failed] = results;
@@ -129,7 +132,11 @@ test("a model judges, for its price, and one that fails to is no pass", async ()
     ]);
     expect(summary).toMatchObject({ correct: 0.5, grounded: 0, input_tokens: 600, output_tokens: 120 });
     expect([exitCode, missed]).toEqual([1, ["correct is below EVAL_MIN_CORRECT"]]);
+    const calls = (await backend.seen()).spans.filter(({ attributes }) => "operation.cost" in attributes);
+    const verdict = calls.find(({ attributes }) => `${attributes["gen_ai.output.messages"]}`.includes("It adds."));
+    expect(verdict?.attributes).toMatchObject({ "gen_ai.response.model": "judge", "gen_ai.usage.input_tokens": 100 });
   } finally {
+    await backend.stop();
     await model.stop();
   }
 });

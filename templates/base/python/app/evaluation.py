@@ -8,7 +8,7 @@ from math import ceil, isnan, nan
 from pathlib import Path
 from statistics import fmean
 from textwrap import shorten
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, PlainSerializer, ValidationError
 
@@ -146,17 +146,20 @@ async def _judge(case: Case, answer: Answer) -> tuple[Verdict, float | None]:
         return _compare(case, answer), 0
     quotes = [citation.quote for citation in answer.citations]
     asked = {"question": case.question, "expected": case.expected, "answer": answer.text, "quotes": quotes}
-    judge = llm.client().with_options(max_retries=3, timeout=settings.llm_timeout_seconds)
-    with llm.explain("EVAL_JUDGE_MODEL"):
-        completion = await judge.chat.completions.parse(
-            model=limits.eval_judge_model,
-            messages=[{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": json.dumps(asked)}],
-            response_format=Verdict,
+    messages: list[Any] = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": json.dumps(asked)}]
+    judge, model = llm.client().with_options(max_retries=3), limits.eval_judge_model
+    with llm.explain("EVAL_JUDGE_MODEL"), observability.llm_call(model, judge.base_url.host, messages) as record:
+        reply = await judge.chat.completions.parse(
+            model=model, messages=messages, response_format=Verdict, timeout=settings.llm_timeout_seconds
         )
-    if not completion.choices or not completion.choices[0].message.parsed:
-        raise UserError(f"{limits.eval_judge_model} gave no verdict.")
-    price = llm.price(limits.eval_judge_model, completion.usage) if completion.usage else None
-    return completion.choices[0].message.parsed, price
+        message = reply.choices[0].message if reply.choices else None
+        said = llm.Completion(model=reply.model, text=(message and message.content) or "")
+        if reply.usage:
+            llm.count(said, model, reply.usage)
+        record(said)
+    if not message or not message.parsed:
+        raise UserError(f"{model} gave no verdict.")
+    return message.parsed, said.cost_usd
 
 
 def _compare(case: Case, answer: Answer) -> Verdict:

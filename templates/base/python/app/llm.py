@@ -126,18 +126,20 @@ def explain(model_setting: str) -> Iterator[None]:
         raise ModelError(f"{server} broke off its answer: {error}", wait=0) from None
 
 
-def price(model: str, usage: CompletionUsage) -> float | None:
-    """In dollars, where the server tells it or the model is on the published list."""
+def count(completion: Completion, model: str, usage: CompletionUsage) -> None:
+    """Add the tokens and, where the server tells it or the model is on the published list, what they cost."""
+    sent, received = usage.prompt_tokens_details, usage.completion_tokens_details
+    completion.input_tokens, completion.output_tokens = usage.prompt_tokens, usage.completion_tokens
+    completion.cached_tokens = cached = (sent and sent.cached_tokens) or 0
+    completion.reasoning_tokens = (received and received.reasoning_tokens) or 0
     if (told := getattr(usage, "cost", None)) is not None:  # by OpenRouter
-        return float(told)
-    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
-    tokens = Usage(
-        input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, cache_read_tokens=cached or 0
-    )
+        completion.cost_usd = float(told)
+        return
+    tokens = Usage(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, cache_read_tokens=cached)
     for provider in (str(client().base_url), None):  # None: the one that the model is known by
         with suppress(LookupError):
-            return float(calc_price(tokens, model, provider_api_url=provider).total_price)
-    return None
+            completion.cost_usd = float(calc_price(tokens, model, provider_api_url=provider).total_price)
+            return
 
 
 async def _ask(messages: Messages, tools: Tools, on_text: OnText) -> Completion:
@@ -171,11 +173,7 @@ async def _ask(messages: Messages, tools: Tools, on_text: OnText) -> Completion:
     if not finished:
         raise ModelError(f"{settings.llm_model} sent no whole answer. Is LLM_BASE_URL right?", wait=0)
     if usage:
-        completion.input_tokens, completion.output_tokens = usage.prompt_tokens, usage.completion_tokens
-        sent, received = usage.prompt_tokens_details, usage.completion_tokens_details
-        completion.cached_tokens = (sent and sent.cached_tokens) or 0
-        completion.reasoning_tokens = (received and received.reasoning_tokens) or 0
-        completion.cost_usd = price(settings.llm_model, usage)
+        count(completion, settings.llm_model, usage)
     try:
         completion.draft = Draft.model_validate_json(written)
         await on_text(completion.draft.text[len(shown) :])
