@@ -42,7 +42,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
     126,
     "a folder as well as a file, a splitter that knows headings, and formats.py: a hostile file is read in a process with limits",
   ],
-  "extractive answerer": [12, "it knows where sentences end"],
+  "extractive answerer": [13, "it knows where sentences end, and which quotes are of something else"],
   evaluation: [75, "rules and a model as judges, limits, a table beside the JSON, scores for an experiment"],
   llm: [39, "servers that differ in what they stream, errors that say what to set, prices, tokens by kind"],
   agent: [12, "a reminder for models that write prose, and who asks, for the traces"],

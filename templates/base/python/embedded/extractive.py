@@ -38,7 +38,7 @@ async def complete(messages: Messages, on_text: OnText) -> Completion:
 
 
 async def answer(question: str, passages: list[dict[str, Any]]) -> Draft:
-    """Up to 500 characters from each of the best three passages, from the three sentences on that fit best."""
+    """Up to 500 characters from each of the best passages, from the three sentences on that fit best."""
     split = [sentences(passage["text"]) for passage in passages]
     target, *rest = await asyncio.to_thread(minilm.embed, [question, *(s for parts in split for s in parts)])
     vectors, wanted, found, best = iter(rest), _words(question), set[str](), []
@@ -59,7 +59,8 @@ async def answer(question: str, passages: list[dict[str, Any]]) -> Draft:
     unknown = [word for key, word in wanted.items() if key not in found and not minilm.is_common(word)]
     if unknown or not best or best[0][0] < ENOUGH:
         return Draft(answered=False, text=f"Nothing in the documents answers this. {NOTICE}", quotes=[])
-    return Draft(answered=True, text="\n\n".join([*(q.quote for _, q in best), NOTICE]), quotes=[q for _, q in best])
+    quotes = [quote for fit, quote in best if fit > 0.75 * best[0][0]]  # the others are of something else
+    return Draft(answered=True, text="\n\n".join([*(quote.quote for quote in quotes), NOTICE]), quotes=quotes)
 
 
 def sentences(text: str) -> list[str]:
