@@ -17,6 +17,8 @@ interface Proof {
   cli: string[];
   /** An empty folder. */
   place: string;
+  /** What mypy keeps between projects: for one at a time. */
+  cache: string;
   phases?: readonly Phase[];
   signal: AbortSignal;
   onOutcome?: ((outcome: Outcome) => void) | undefined;
@@ -32,7 +34,7 @@ export async function prove({ combination, cli, place, signal, onOutcome, ...res
   const created = await clock("create", async () => void (await complete(program, command.join(" "), 60)));
   onOutcome?.(created);
   if (created.result === "failed") return { outcomes: [created], transcript: program.output };
-  const { outcomes, transcript } = await verify({ project, name: NAME, place, signal, onOutcome, ...rest });
+  const { outcomes, transcript } = await verify({ combination, project, name: NAME, place, signal, onOutcome, ...rest });
   return { outcomes: [created, ...outcomes], transcript };
 }
 
@@ -49,11 +51,18 @@ export function defaultJobs(): number {
   return Math.max(1, Math.min(availableParallelism(), Math.floor(freemem() / 2 ** 31)));
 }
 
-/** Works on so many of them at once, in their order. If one throws, so does this, when the others are done. */
-export async function sideBySide<Item>(items: Item[], jobs: number, work: (item: Item) => Promise<void>) {
+/**
+ * Works on so many of them at once, in their order, and tells each which of the jobs it is. If one throws, so does this,
+ * when the others are done.
+ */
+export async function sideBySide<Item>(
+  items: Item[],
+  jobs: number,
+  work: (item: Item, job: number) => Promise<void>,
+): Promise<void> {
   const open = items.values();
-  const workers = Array.from({ length: jobs }, async () => {
-    for (const item of open) await work(item);
+  const workers = Array.from({ length: jobs }, async (_, job) => {
+    for (const item of open) await work(item, job);
   });
   for (const end of await Promise.allSettled(workers)) {
     if (end.status === "rejected") throw end.reason;

@@ -51,8 +51,8 @@ async function runMatrix(root: string, argv: string[]): Promise<number> {
     await clear(join(matrix.folder, "work"));
     if (fresh) await Promise.all(chosen.map((combination) => rm(resultFile(matrix, combination), { force: true })));
     const rows: Row[] = [];
-    await sideBySide(chosen, jobs, async (combination) => {
-      if (!matrix.signal.aborted) rows.push(await rowOf(combination, matrix));
+    await sideBySide(chosen, jobs, async (combination, job) => {
+      if (!matrix.signal.aborted) rows.push(await rowOf(combination, job, matrix));
     });
     return show(rows, chosen, matrix);
   } finally {
@@ -110,7 +110,7 @@ function resultFile({ folder }: Matrix, combination: Combination): string {
 }
 
 /** From its result, where its files have not changed since it passed; else it is verified. */
-async function rowOf(combination: Combination, matrix: Matrix): Promise<Row> {
+async function rowOf(combination: Combination, job: number, matrix: Matrix): Promise<Row> {
   const name = nameOf(combination);
   const hash = hashOf(combination, matrix.catalogue, matrix.files);
   const earlier = await readResult(resultFile(matrix, combination));
@@ -119,10 +119,10 @@ async function rowOf(combination: Combination, matrix: Matrix): Promise<Row> {
     console.log(`${name}: passed earlier, and its files are the same`);
     return { name, outcomes: earlier.outcomes, note: "passed earlier" };
   }
-  return verifyAnew(combination, hash, matrix);
+  return verifyAnew(combination, hash, job, matrix);
 }
 
-async function verifyAnew(combination: Combination, hash: string, matrix: Matrix): Promise<Row> {
+async function verifyAnew(combination: Combination, hash: string, job: number, matrix: Matrix): Promise<Row> {
   const { root, folder, phases, signal } = matrix;
   const name = nameOf(combination);
   const place = join(folder, "work", name);
@@ -132,7 +132,8 @@ async function verifyAnew(combination: Combination, hash: string, matrix: Matrix
   const cli = [process.execPath, join(root, "bin/create-ai-stack.js")];
   const onOutcome = ({ phase, result, seconds }: Outcome) =>
     console.log(`${name}: ${phase} ${result} (${seconds.toFixed(1)} s)`);
-  const { outcomes, transcript } = await prove({ combination, cli, place, phases, signal, onOutcome });
+  const cache = join(folder, "mypy", String(job));
+  const { outcomes, transcript } = await prove({ combination, cli, place, cache, phases, signal, onOutcome });
   if (signal.aborted) {
     await rm(place, { recursive: true, force: true });
     return { name, outcomes, note: "interrupted" };

@@ -1,21 +1,38 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { isDeepStrictEqual } from "node:util";
+import { Backend } from "../stack/backend.ts";
 import { freePort, holdings, remains, until } from "../stack/machine.ts";
 import { ModelServer } from "../stack/model-server.ts";
 import { Program } from "../stack/program.ts";
 import { script } from "../stack/script.ts";
+import type { Combination } from "./combinations.ts";
+import { expectSame } from "./expect-same.ts";
+import { Wire } from "./wire.ts";
 
 /** What is verified of a project, in this order. */
-export const PHASES = ["install", "lint", "types", "tests", "start", "ask", "kill", "recover", "stop"] as const;
+export const PHASES = [
+  "install",
+  "lint",
+  "types",
+  "tests",
+  "start",
+  "ask",
+  "kill",
+  "recover",
+  "stop",
+  "trace",
+] as const;
 export type Phase = (typeof PHASES)[number];
 
 export interface Subject {
+  combination: Combination;
   project: string;
   /** Its name, which is that of its command too. */
   name: string;
   /** What the project writes meanwhile goes below this. */
   place: string;
+  /** What mypy found out about packages goes there, and is used again. No two at once may share it. */
+  cache: string;
   /** All of them, unless told otherwise. */
   phases?: readonly Phase[];
   /** Ends it early, with nothing left running. */
@@ -150,19 +167,21 @@ class Verification {
   }
 
   async types(): Promise<void> {
-    await this.#complete(["uv", "run", "mypy"]);
+    // What it found out for one platform is of no use for another.
+    const cache = (platform: string) => ({ MYPY_CACHE_DIR: join(this.#subject.cache, platform) });
+    await this.#complete(["uv", "run", "mypy"], cache("own"));
     // Finds calls that Windows does not have.
-    await this.#complete(["uv", "run", "mypy", "--platform", "win32"]);
+    await this.#complete(["uv", "run", "mypy", "--platform", "win32"], cache("win32"));
   }
 
   async tests(): Promise<void> {
     await this.#complete(["uv", "run", "pytest", "-q"]);
   }
 
-  async start(): Promise<void> {
+  async start(env: Record<string, string> = {}): Promise<void> {
     const port = await freePort();
     this.#url = `http://127.0.0.1:${port}`;
-    this.#service = this.#begin(this.#command("dev"), { ...this.#model.env, PORT: String(port) });
+    this.#service = this.#begin(this.#command("dev"), { ...this.#model.env, PORT: String(port), ...env });
     await this.#service.until("ready", 180, async () => (await this.#get("/readyz")) === 200);
   }
 
@@ -212,12 +231,33 @@ class Verification {
   }
 
   async stop(): Promise<void> {
+    await this.#halt();
+    expectSame("what is left below its folders", await remains(await holdings(undefined, [this.#subject.place])), []);
+  }
+
+  /** What is sent for one question, by a service that works alone. */
+  async trace(): Promise<void> {
+    const { combination, project } = this.#subject;
+    const wire = new Wire(combination);
+    if (this.#service !== undefined) await this.#halt();
+    const backend = await Backend.start(project, combination["observability"] ?? "");
+    try {
+      await this.start(wire.env(backend.url));
+      const answer = await wire.ask(this.#url, QUESTION);
+      if (!answer.includes("ten years")) throw new Error(`the answer lacks "ten years":\n${answer}`);
+      await this.#halt(); // which sends what has not been sent yet
+      wire.check(await backend.seen());
+    } finally {
+      await backend.stop();
+    }
+  }
+
+  async #halt(): Promise<void> {
     const service = this.#running();
     const held = await service.holdings();
     service.signalGroup("SIGINT");
-    const left = await service.left(held, 60);
-    expectSame("what is left running", left, []);
-    expectSame("what is left below its folders", await remains(await holdings(undefined, [this.#subject.place])), []);
+    expectSame("what is left running", await service.left(held, 60), []);
+    this.#service = undefined;
   }
 
   #command(...args: string[]): string[] {
@@ -238,8 +278,8 @@ class Verification {
     return program;
   }
 
-  #complete(command: string[]): Promise<string> {
-    return complete(this.#begin(command), command.join(" "), 900);
+  #complete(command: string[], env: Record<string, string> = {}): Promise<string> {
+    return complete(this.#begin(command, env), command.join(" "), 900);
   }
 
   #running(): Program {
@@ -264,9 +304,4 @@ class Verification {
 
 function leftOut(phase: string): Outcome {
   return { phase, result: "left out", seconds: 0, output: "" };
-}
-
-function expectSame(what: string, found: unknown, expected: unknown): void {
-  if (isDeepStrictEqual(found, expected)) return;
-  throw new Error(`${what}: expected ${JSON.stringify(expected)}, found ${JSON.stringify(found)}`);
 }

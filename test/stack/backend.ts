@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
-import { expect } from "vitest";
 import { environment } from "./environment.ts";
 import { until } from "./machine.ts";
 
@@ -37,9 +36,10 @@ export class Backend {
       env: environment(),
       stdio: ["pipe", "pipe", "inherit"],
     });
-    const url = await new Promise<string>((resolve) =>
-      receiver.stdout.once("data", (text) => resolve(`${text}`.trim())),
-    );
+    const url = await new Promise<string>((resolve, reject) => {
+      receiver.stdout.once("data", (text) => resolve(`${text}`.trim()));
+      receiver.once("close", () => reject(new Error(`the backend of ${vendor} has ended`)));
+    });
     return new Backend(url, receiver);
   }
 
@@ -68,7 +68,7 @@ export class Backend {
   async begun(id: string): Promise<Span[]> {
     const { spans } = await this.seen();
     const traces = new Set(spans.filter((span) => belongs(span, id)).map(({ trace }) => trace));
-    expect(traces.size).toBeLessThanOrEqual(1);
+    if (traces.size > 1) throw new Error(`run ${id} has several traces: ${[...traces]}`);
     const own = spans.filter(({ trace }) => traces.has(trace));
     const [pending, ended] = [true, false].map((is) =>
       own.filter(({ attributes }) => (attributes["logfire.span_type"] === "pending_span") === is),

@@ -27,9 +27,10 @@ describe("any two tools work side by side", async () => {
   beforeAll(async () => {
     const cli = [join(inject("place"), "node_modules/.bin/create-ai-stack")];
     const { signal } = new AbortController();
-    await sideBySide(combinations, defaultJobs(), async (combination) => {
+    await sideBySide(combinations, defaultJobs(), async (combination, job) => {
+      const cache = join(folder, `mypy-${job}`);
       const place = join(folder, nameOf(combination));
-      reports.set(nameOf(combination), await prove({ combination, cli, place, signal }));
+      reports.set(nameOf(combination), await prove({ combination, cli, place, cache, signal }));
       await rm(place, { recursive: true, force: true });
     });
   }, 1_800_000);
