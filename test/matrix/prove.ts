@@ -9,7 +9,7 @@ import { Program } from "../stack/program.ts";
 import type { Combination } from "./combinations.ts";
 import { clock, complete, type Outcome, type Phase, type Report, verify } from "./verify.ts";
 
-const NAME = "my-app";
+export const NAME = "my-app";
 
 interface Proof {
   combination: Combination;
@@ -34,7 +34,15 @@ export async function prove({ combination, cli, place, signal, onOutcome, ...res
   const created = await clock("create", async () => void (await complete(program, command.join(" "), 60)));
   onOutcome?.(created);
   if (created.result === "failed") return { outcomes: [created], transcript: program.output };
-  const { outcomes, transcript } = await verify({ combination, project, name: NAME, place, signal, onOutcome, ...rest });
+  const { outcomes, transcript } = await verify({
+    combination,
+    project,
+    name: NAME,
+    place,
+    signal,
+    onOutcome,
+    ...rest,
+  });
   return { outcomes: [created, ...outcomes], transcript };
 }
 

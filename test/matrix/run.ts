@@ -1,29 +1,32 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cpus, totalmem } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { execa } from "execa";
 import type { Catalogue, TemplateFiles } from "../../src/catalogue.ts";
 import { EXIT, UserError } from "../../src/errors.ts";
 import { readTemplates } from "../../src/read-templates.ts";
+import { normalizeName } from "../../src/tool.ts";
 import { allOf, type Combination, nameOf, pairwiseOf } from "./combinations.ts";
-import { defaultJobs, hashOf, prove, sideBySide } from "./prove.ts";
+import { add, parse, type Result, render, stale } from "./page.ts";
+import { defaultJobs, hashOf, NAME, prove, sideBySide } from "./prove.ts";
 import { type Row, table } from "./table.ts";
 import { clear, type Outcome, PHASES, type Phase } from "./verify.ts";
 
 /** What is kept of a combination, below `results/`. */
-interface Result {
-  /** Of the rendered files. */
-  hash: string;
-  /** Of this repository, when it was verified. */
-  commit: string;
+interface Kept extends Result {
   phases: readonly Phase[];
-  outcomes: Outcome[];
 }
+
+const FOLDER = ".matrix";
+const PAGE = "docs/combinations.md";
 
 interface Matrix {
   root: string;
   /** Where results, logs, and projects under way are kept. */
   folder: string;
+  commit: string;
+  jobs: number;
   phases: readonly Phase[];
   catalogue: Catalogue;
   files: TemplateFiles;
@@ -43,21 +46,47 @@ export async function run(root: string, argv: string[]): Promise<number> {
 
 async function runMatrix(root: string, argv: string[]): Promise<number> {
   const { catalogue, files } = await readTemplates(join(root, "templates"));
-  const { folder, phases, jobs, fresh, chosen } = readOptions(argv, catalogue);
-  const matrix = { root, folder: resolve(root, folder), phases, catalogue, files, signal: abortOnSignals() };
+  const { folder, phases, jobs, chosen, ...options } = readOptions(argv, catalogue);
+  if (options.stale) return showStale(root, catalogue, files);
+  const given = { root, folder: resolve(root, folder), commit: await commitOf(root), jobs, phases };
+  const matrix = { ...given, catalogue, files, signal: abortOnSignals() };
   const unlock = await lock(matrix.folder);
   try {
     // What a matrix that was killed has left.
     await clear(join(matrix.folder, "work"));
-    if (fresh) await Promise.all(chosen.map((combination) => rm(resultFile(matrix, combination), { force: true })));
+    if (options.fresh) await Promise.all(chosen.map((each) => rm(resultFile(matrix, each), { force: true })));
     const rows: Row[] = [];
     await sideBySide(chosen, jobs, async (combination, job) => {
       if (!matrix.signal.aborted) rows.push(await rowOf(combination, job, matrix));
     });
+    if (folder === FOLDER && phases.length === PHASES.length) await writePage(chosen, matrix);
     return show(rows, chosen, matrix);
   } finally {
     await unlock();
   }
+}
+
+/** With what these have resulted in, and for the other combinations what it has told so far. */
+async function writePage(chosen: Combination[], matrix: Matrix): Promise<void> {
+  const { root, catalogue, files } = matrix;
+  const page = await readPage(root);
+  for (const combination of chosen) {
+    const result = await readResult(resultFile(matrix, combination));
+    const isWhole = PHASES.every((phase) => result?.phases.includes(phase));
+    const isSame = result?.hash === hashOf(combination, catalogue, files);
+    if (result !== undefined && isWhole && isSame) add(page, combination, result, catalogue);
+  }
+  await writeFile(join(root, PAGE), render(page, catalogue));
+}
+
+async function showStale(root: string, catalogue: Catalogue, files: TemplateFiles): Promise<number> {
+  const lines = stale(await readPage(root), catalogue, files);
+  console.log(lines.join("\n") || `${PAGE} is up to date.`);
+  return lines.length === 0 ? EXIT.ok : EXIT.failure;
+}
+
+async function readPage(root: string) {
+  return parse(await readFile(join(root, PAGE), "utf8").catch(() => ""));
 }
 
 function readOptions(argv: string[], catalogue: Catalogue) {
@@ -86,7 +115,8 @@ function parseOptions(args: string[]) {
         phases: { type: "string", default: PHASES.join(",") },
         jobs: { type: "string", default: String(defaultJobs()) },
         fresh: { type: "boolean", default: false },
-        folder: { type: "string", default: ".matrix" },
+        folder: { type: "string", default: FOLDER },
+        stale: { type: "boolean", default: false },
       },
     }).values;
   } catch (error) {
@@ -138,7 +168,8 @@ async function verifyAnew(combination: Combination, hash: string, job: number, m
     await rm(place, { recursive: true, force: true });
     return { name, outcomes, note: "interrupted" };
   }
-  const result: Result = { hash, commit: await commitOf(root), phases, outcomes };
+  const facts = await factsOf(join(place, NAME), matrix);
+  const result: Kept = { hash, commit: matrix.commit, ...facts, phases, outcomes };
   await write(resultFile(matrix, combination), JSON.stringify(result, null, 2));
   if (hasPassed(outcomes)) {
     await rm(place, { recursive: true, force: true });
@@ -167,7 +198,7 @@ function hasPassed(outcomes: Outcome[]): boolean {
   return outcomes.every(({ result }) => result === "passed");
 }
 
-async function readResult(file: string): Promise<Result | undefined> {
+async function readResult(file: string): Promise<Kept | undefined> {
   try {
     return JSON.parse(await readFile(file, "utf8"));
   } catch {
@@ -181,12 +212,33 @@ async function write(file: string, content: string): Promise<void> {
   await writeFile(file, content);
 }
 
+/** What it writes itself does not count as a change. */
 async function commitOf(root: string): Promise<string> {
-  const { stdout } = await execa("git", ["describe", "--always", "--dirty", "--abbrev=40"], {
-    cwd: root,
-    reject: false,
-  });
-  return stdout || "unknown";
+  const git = async (...args: string[]) => (await execa("git", args, { cwd: root, reject: false })).stdout;
+  const commit = await git("rev-parse", "--short=12", "HEAD");
+  const changes = await git("status", "--porcelain", "--", ".", `:(exclude)${PAGE}`);
+  return (commit || "unknown") + (changes === "" ? "" : "-dirty");
+}
+
+const FACTS = `
+import json, platform
+from importlib.metadata import distributions
+packages = {each.metadata["Name"]: each.version for each in distributions()}
+print(json.dumps([platform.freedesktop_os_release()["PRETTY_NAME"], platform.python_version(), packages]))
+`;
+
+/** When and where it was tested, and with which packages: none, where it could not be installed. */
+async function factsOf(project: string, { jobs }: Matrix): Promise<Pick<Result, "date" | "machine" | "packages">> {
+  const python = join(project, ".venv/bin/python");
+  const { stdout, failed } = await execa(python, ["-c", FACTS], { reject: false });
+  const [system, version, found] = failed ? ["Linux", "unknown", {}] : JSON.parse(stdout);
+  const cores = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
+  const packages = Object.entries<string>(found).map(([name, number]) => [normalizeName(name), number]);
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    machine: `${cores}, ${system}, Python ${version}, Node ${process.versions.node}, ${jobs} at a time`,
+    packages: Object.fromEntries(packages),
+  };
 }
 
 /** Two at once would take each other's projects. */
