@@ -128,7 +128,7 @@ export class Wire {
       const { [header]: sent, ...others } = headers;
       expectSame(`the header ${header} of a request to ${path}`, sent, value);
       const leaked = [VENDOR_KEY, ...Object.values(SECRETS)].filter((secret) =>
-        (JSON.stringify(others) + body).includes(secret),
+        (path + JSON.stringify(others) + body).includes(secret),
       );
       expectSame(`secrets in a request to ${path}`, leaked, []);
     }
