@@ -118,13 +118,13 @@ export function render({ rows, runs, versions }: Page, catalogue: Catalogue): st
   });
   return `# Combinations
 
-Written by \`npm run test:matrix\`, never by hand. \`npm run matrix:stale\` names each row whose project would be rendered
-to other files today than those that the row tells of.
+Written by \`npm run test:matrix\`, never by hand. \`npm run matrix:stale\` names the rows whose projects have other files
+today.
 
 Passed means that the project of these four tools was created, installed, linted, type-checked and tested, answered a
 question, carried a run on after two \`kill -9\` without a recorded step twice, left nothing running, and sent one whole
 trace of a question, without a secret, to a receiver that speaks the protocol of its observability tool. No account of a
-service took part in it. "not run" is not known.
+service took part in it. Not run means that nothing is known of it.
 
 Seconds are those of one run on one machine. Create is the command without installation; install is \`uv sync\`, with uv's
 cache as it was: a package that an earlier project has brought is not downloaded again; first answer is from \`dev\`, on no
@@ -153,7 +153,7 @@ ${table(
 
 ## Versions
 
-What each tool asks for, as it was installed.
+What each tool asks for, as it was installed: by the last run, where there were several of a commit.
 
 ${table(["Tool", "Packages", "Commits"], told)}
 `;
