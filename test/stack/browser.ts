@@ -1,9 +1,9 @@
 import { access } from "node:fs/promises";
 import { delimiter, join } from "node:path";
-import { type Browser, chromium } from "playwright-core";
+import { type Browser, chromium, type LaunchOptions } from "playwright-core";
 
-export async function openBrowser(): Promise<Browser> {
-  return chromium.launch({ executablePath: await findChromium(), args: ARGUMENTS });
+export async function openBrowser(options: LaunchOptions = {}): Promise<Browser> {
+  return chromium.launch({ executablePath: await findChromium(), args: ARGUMENTS, ...options });
 }
 
 const ARGUMENTS = [
@@ -31,5 +31,5 @@ async function findChromium(): Promise<string> {
     )
       return path;
   }
-  throw new Error("The tests need Chromium: install the package `chromium`, or set CHROMIUM_PATH to its program.");
+  throw new Error("There is no Chromium: install the package `chromium`, or set CHROMIUM_PATH to its program.");
 }
