@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
 import { BASE, ownerOf } from "../../src/catalogue.ts";
 import { readTemplates } from "../../src/read-templates.ts";
@@ -58,10 +58,30 @@ test("no committed file has the address of a package registry, a machine's path 
   const homes = ["root", "work", "home/[a-z]+", "Users/[a-z]+"].map((home) => `(?<![\\w.})])/${home}/`);
   const forbidden = new RegExp([...hosts, ...homes, "\\r"].join("|"));
   const files = execFileSync("git", ["ls-files", "-z"], { cwd: ROOT, encoding: "utf8" }).split("\0");
-  const texts = files.filter((path) => path !== "" && !path.startsWith("test/stack/documents/"));
+  const others = /^$|^test\/stack\/documents\/|^docs\/images\//;
+  const texts = files.filter((path) => !others.test(path));
   const existing = texts.filter((path) => statSync(join(ROOT, path), { throwIfNoEntry: false })?.isFile());
   expect(existing.length).toBeGreaterThan(30);
   expect(existing.filter((path) => forbidden.test(read(path)))).toEqual([]);
+});
+
+test("each image of the README and the docs exists, has a text in its place, and is below 2.5 MB", () => {
+  const pages = ["README.md", "CONTRIBUTING.md", ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`)];
+  const images = pages
+    .filter((path) => path.endsWith(".md"))
+    .flatMap((page) =>
+      [...read(page).matchAll(/!\[([^\]]*)\]\((.+?)\)|<img src="(.+?)".*? alt="(.*?)">/g)].map(
+        ([, before = "", path, source = "", after = ""]) => ({
+          file: join(ROOT, dirname(page), path ?? source),
+          text: before || after,
+        }),
+      ),
+    );
+  expect(images.length).toBeGreaterThan(2);
+  for (const { file, text } of images) {
+    expect(statSync(file).size, file).toBeLessThan(2_500_000);
+    expect(text, file).toMatch(/\w/);
+  }
 });
 
 const WORKFLOWS = [
