@@ -1,9 +1,9 @@
-import { rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { type Seen, type Span, tree } from "./backend.ts";
 import { until } from "./machine.ts";
-import { command, embedded, makeFolder, type Service } from "./service.ts";
+import { command, embedded, type Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";
 import { authorized, CALL, MODEL, READ, RUN, type Run, SECRETS, traced } from "./traced.ts";
 
@@ -142,21 +142,6 @@ test("`eval` is an experiment and tells where; a second one reuses the dataset a
   }
   const { requests } = await backend.seen();
   expect([sent(requests, "/datasets").length, sent(requests, "/examples").length]).toEqual([1, 1]);
-});
-
-test("with Prefect and FastMCP, it is one trace as well", async () => {
-  const other = await projectWith("--workflow prefect --api fastmcp --observability langsmith");
-  const question = "How long are invoices kept, if Prefect asks?";
-  const before = (await backend.seen()).spans.length;
-  const own = await makeFolder("data-");
-  const { exitCode, stderr } = await command({ ...options("ask"), project: other, data: own }, question);
-  expect(exitCode, stderr).toBe(0);
-  const spans = (await backend.seen()).spans.slice(before);
-  const trace = spans.find(({ name }) => name === "start question")?.trace;
-  const [shown, ...others] = tree(spans.filter((span) => span.trace === trace));
-  expect([shown, others]).toEqual([{ "start question": [RUN] }, []]);
-  expect(spans.filter(({ name, trace: its }) => name === `chat ${MODEL}` && its === trace)).toHaveLength(3);
-  await rm(own, { recursive: true, force: true });
 });
 
 test("without content, traces tell neither what was asked nor what was answered", async () => {
