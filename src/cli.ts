@@ -1,6 +1,7 @@
 import catalogue from "compiled:catalogue";
 import { Command, CommanderError, Option } from "commander";
 import type { Catalogue } from "./catalogue.ts";
+import type { SwapFlags } from "./commands/swap.ts";
 import { EXIT, UserError } from "./errors.ts";
 import { makeOutput, type Output } from "./output.ts";
 import type { Category } from "./tool.ts";
@@ -11,8 +12,11 @@ export async function main(argv: string[]): Promise<number> {
   // Read before parsing: a mistake in the command line is reported as JSON too.
   const output = makeOutput({ json: argv.includes("--json"), verbose: argv.includes("--verbose") });
   try {
-    await makeProgram(catalogue, output).parseAsync(argv, { from: "user" });
-    return EXIT.ok;
+    let exitCode: number = EXIT.ok;
+    await makeProgram(catalogue, output, (code) => {
+      exitCode = code;
+    }).parseAsync(argv, { from: "user" });
+    return exitCode;
   } catch (error) {
     const problem = error instanceof CommanderError ? usageError(error) : error;
     if (problem === undefined) return EXIT.ok;
@@ -21,7 +25,7 @@ export async function main(argv: string[]): Promise<number> {
   }
 }
 
-function makeProgram(catalogue: Catalogue, output: Output): Command {
+function makeProgram(catalogue: Catalogue, output: Output, exit: (code: number) => void): Command {
   const program = new Command("create-ai-stack")
     .description("Create a Python AI service that runs: one tool a category, wired together.")
     .argument("[directory]", "where the project goes; its last part is the project's name")
@@ -58,7 +62,39 @@ function makeProgram(catalogue: Catalogue, output: Output): Command {
       const { list } = await import("./commands/list.ts");
       list(catalogue, VERSION, output);
     });
+  const categories = catalogue.categories.map(({ id }) => id).join(", ");
+  changing(program.command("swap <category> <tool>"))
+    .description(`change one tool of the project here, and keep your work; the categories: ${categories}`)
+    .action(async (category: string, tool: string, _: unknown, command: Command) => {
+      const { swap } = await import("./commands/swap.ts");
+      exit(await swap(category, tool, swapFlags(command), catalogue, output));
+    });
+  changing(program.command("update"))
+    .description("bring the project here to this version, and keep your work")
+    .action(async (_: unknown, command: Command) => {
+      const { update } = await import("./commands/swap.ts");
+      exit(await update(swapFlags(command), catalogue, output));
+    });
   return program;
+}
+
+function changing(command: Command): Command {
+  return command
+    .option("--dry-run", "show what would change, and write nothing")
+    .option("--force", "go on where git could not take it back")
+    .option("--no-install", "do not install the dependencies")
+    .option("--json", "print one JSON document on stdout, everything else on stderr")
+    .option("--verbose", "show what uv prints");
+}
+
+/** Options may stand before the command as well. */
+function swapFlags(command: Command): SwapFlags {
+  const [own, above] = [command.opts(), command.parent?.opts() ?? {}];
+  return {
+    force: own["force"] === true,
+    install: own["install"] !== false && above["install"] !== false,
+    dryRun: own["dryRun"] === true || above["dryRun"] === true,
+  };
 }
 
 function toolOption({ id, question, default: fallback, tools }: Category): Option {

@@ -8,7 +8,8 @@ import { Cancelled } from "./errors.ts";
  * project is whole without it.
  */
 export async function commitFirst(folder: string, signal: AbortSignal): Promise<string | undefined> {
-  const git = (folder: string, args: string[]) => runGit(folder, args, signal);
+  const stopped = `${folder} is complete, but its first commit was not made.`;
+  const git = (folder: string, args: string[]) => runGit(folder, args, signal, stopped);
   const probe = await git(folder, ["rev-parse", "--is-inside-work-tree"]);
   if (probe.code === "ENOENT") return "No repository: git is not installed.";
   // A repository of another user is one too.
@@ -51,7 +52,8 @@ const FOREIGN = [
   "GIT_WORK_TREE",
 ];
 
-async function runGit(cwd: string, args: string[], signal: AbortSignal) {
+/** Runs git on the repository of this folder, whichever one the environment names. `stopped` says what is there then. */
+export async function runGit(cwd: string, args: string[], signal: AbortSignal, stopped: string) {
   const unset = Object.fromEntries(FOREIGN.map((name) => [name, undefined]));
   const result = await execa("git", args, {
     cwd,
@@ -63,11 +65,12 @@ async function runGit(cwd: string, args: string[], signal: AbortSignal) {
   });
   // At a terminal git gets the Ctrl-C as well, and may be gone before this process knows of it.
   const isStopped = result.isCanceled || result.signal === "SIGINT" || signal.aborted;
-  if (isStopped) throw new Cancelled(`${cwd} is complete, but its first commit was not made.`);
+  if (isStopped) throw new Cancelled(stopped);
   return result;
 }
 
-function reasonIn({ stderr, timedOut, exitCode, signal }: Failure): string {
+/** Why git has failed, in a line. */
+export function reasonIn({ stderr, timedOut, exitCode, signal }: Failure): string {
   if (timedOut) return "it took longer than a minute";
   if (/tell me who you are|empty ident|auto-detect email|no email was given/i.test(stderr)) {
     return "git knows neither user.name nor user.email";

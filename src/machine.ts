@@ -1,5 +1,6 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
+import type { Tooling } from "./steps.ts";
 
 const isWindows = process.platform === "win32";
 
@@ -30,6 +31,13 @@ export async function findPython(): Promise<Python | { tooOld: string } | undefi
     tooOld ??= version;
   }
   return tooOld === undefined ? undefined : { tooOld };
+}
+
+/** How a project is installed and started here. */
+export async function findTooling(): Promise<Tooling> {
+  if (findOnPath("uv") !== undefined) return { uv: true };
+  const python = await findPython();
+  return { uv: false, python: python !== undefined && "command" in python ? python.command : "python3" };
 }
 
 /** What to type to get uv or Python on this system. */

@@ -6,7 +6,7 @@ import { normalizeName } from "./tool.ts";
  */
 export function refuseName(name: string, taken: ReadonlySet<string>): string | undefined {
   if (name === "") return "it is empty";
-  if (!DISTRIBUTION.test(name)) {
+  if (!isDistribution(name)) {
     return "a Python distribution has letters, digits, '-', '_' and '.' only, and starts and ends with a letter or digit";
   }
   const stem = name.toLowerCase().split(".")[0] ?? "";
@@ -15,9 +15,13 @@ export function refuseName(name: string, taken: ReadonlySet<string>): string | u
   if (KEYWORDS.has(normalized)) return "it is a keyword of Python";
   if (STANDARD_LIBRARY.has(normalized.replaceAll("-", "_"))) return "it is a module of Python's standard library";
   if (COMMANDS.has(normalized)) return "a command or package of that name already exists in every project";
-  if (normalized === "list" || normalized === "help") return "it is a command of create-ai-stack";
+  if (OWN_COMMANDS.has(normalized)) return "it is a command of create-ai-stack";
   if (taken.has(normalized)) return "a dependency of the project has that name";
   return undefined;
+}
+
+export function isDistribution(name: string): boolean {
+  return DISTRIBUTION.test(name);
 }
 
 /** A valid name close to the refused one. */
@@ -42,6 +46,8 @@ const WINDOWS = /^(?:con|prn|aux|nul|com[0-9]|lpt[0-9])$/;
 const KEYWORDS = words(`
   and as assert async await break class continue def del elif else except false finally for from global if import in
   is lambda none nonlocal not or pass raise return true try while with yield`);
+
+const OWN_COMMANDS = words("help list swap update");
 
 // The generated package, and what an environment's folder of executables has in any case.
 const COMMANDS = words(

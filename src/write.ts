@@ -113,7 +113,7 @@ function readJournal(folder: string, stage: string): [path: string, hash: string
   });
 }
 
-function refuseOutside(folder: string, path: string): void {
+export function refuseOutside(folder: string, path: string): void {
   const parts = path.split("/");
   if (!parts.every((part) => /^(?!\.{0,2}$)[^\\:]+$/.test(part))) throw new Error(path);
   for (let depth = 1; depth < parts.length; depth += 1) {
@@ -122,11 +122,11 @@ function refuseOutside(folder: string, path: string): void {
   }
 }
 
-function isFile(path: string): boolean {
+export function isFile(path: string): boolean {
   return fs.lstatSync(path, { throwIfNoEntry: false })?.isFile() === true;
 }
 
-function removeIfEmpty(folder: string): void {
+export function removeIfEmpty(folder: string): void {
   try {
     fs.rmdirSync(folder);
   } catch (error) {
@@ -166,7 +166,7 @@ async function moveNew(from: string, to: string): Promise<void> {
 }
 
 /** On Windows, a virus scanner may still hold what was just written. */
-async function rename(from: string, to: string): Promise<void> {
+export async function rename(from: string, to: string): Promise<void> {
   for (let pause = 10; ; pause *= 2) {
     try {
       return fs.renameSync(from, to);
@@ -178,7 +178,7 @@ async function rename(from: string, to: string): Promise<void> {
   }
 }
 
-function remove(path: string): void {
+export function remove(path: string): void {
   fs.rmSync(path, { recursive: true, force: true, maxRetries: 10 });
 }
 
@@ -189,11 +189,11 @@ function entriesOf(files: FileMap): string[] {
   return [...entries, CHOICES_FILE];
 }
 
-function hashOf(content: string | Buffer): string {
+export function hashOf(content: string | Uint8Array): string {
   return createHash("sha256").update(content).digest("hex");
 }
 
-async function stopIf(signal: AbortSignal): Promise<void> {
+export async function stopIf(signal: AbortSignal): Promise<void> {
   // Signals are heard between two turns of the event loop.
   await new Promise((resolve) => setImmediate(resolve));
   if (signal.aborted) throw new Cancelled();

@@ -1,12 +1,14 @@
 import { basename, dirname, join } from "node:path";
 import { type Catalogue, loadTemplateFiles, type TemplateFiles } from "../catalogue.ts";
 import { Cancelled, UserError } from "../errors.ts";
+import { findTooling } from "../machine.ts";
 import { refuseName, suggestName } from "../names.ts";
 import { isCI, type Output } from "../output.ts";
 import { type Answers, makePlan, type Plan } from "../plan.ts";
 import { recreateCommand, runnerOf } from "../recreate.ts";
 import { type FileMap, render } from "../render.ts";
-import { nextSteps, pathFrom, quote, type Tooling } from "../steps.ts";
+import { abortOnSignals } from "../signals.ts";
+import { nextSteps, pathFrom, quote } from "../steps.ts";
 import { inspectTarget, nameOf, type Target } from "../target.ts";
 import { type Part, packageOf, type Tool } from "../tool.ts";
 import { writeProject } from "../write.ts";
@@ -187,7 +189,7 @@ function showDryRun(project: Project, flags: Flags, output: Output): void {
 async function showResult(project: Project, flags: Flags, notes: string[], output: Output): Promise<void> {
   const { plan, target, directory } = project;
   const { bold, cyan, green } = output.colors;
-  const steps = nextSteps(plan.name, target.path, process.cwd(), await toolingHere(), flags.install);
+  const steps = nextSteps(plan.name, target.path, process.cwd(), await findTooling(), flags.install);
   const described = describe(project, flags);
   output.result({ dryRun: false, ...described, nextSteps: [...steps, ...plan.nextSteps], notes });
   if (output.json) return;
@@ -196,13 +198,6 @@ async function showResult(project: Project, flags: Flags, notes: string[], outpu
   output.say(`Next:\n${steps.map((step) => `  ${cyan(step)}`).join("\n")}\n`);
   if (plan.nextSteps.length > 0) output.say(`${plan.nextSteps.map((step) => `  ${step}`).join("\n")}\n`);
   output.say(`To make the same project again:\n  ${described.recreate}`);
-}
-
-async function toolingHere(): Promise<Tooling> {
-  const { findOnPath, findPython } = await import("../machine.ts");
-  if (findOnPath("uv") !== undefined) return { uv: true };
-  const python = await findPython();
-  return { uv: false, python: python !== undefined && "command" in python ? python.command : "python3" };
 }
 
 function describe({ plan, files, target, directory }: Project, flags: Flags) {
@@ -226,10 +221,4 @@ function summaryOf(directory: string, tools: Record<string, string>, catalogue: 
     candidates.find((tool) => tool.id === tools[id])?.title ?? "",
   ]);
   return [["directory", directory], ...rows].map(([label = "", value = ""]) => `${label.padEnd(14)} ${value}`);
-}
-
-function abortOnSignals(): AbortSignal {
-  const controller = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => controller.abort());
-  return controller.signal;
 }

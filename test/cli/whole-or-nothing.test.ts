@@ -135,7 +135,7 @@ test("a stage in which a live process works is left alone; after ten minutes its
   const args = [".", "--yes", "--no-install", "--no-git"];
   const busy = await run(args, { cwd });
   expect(busy.exitCode).toBe(2);
-  expect(busy.stderr).toContain("is being filled by another run");
+  expect(busy.stderr).toContain("is in use by another run");
   expect(await readdir(cwd)).toHaveLength(1);
   const longAgo = new Date(Date.now() - 11 * 60 * 1000);
   await utimes(stage, longAgo, longAgo);
