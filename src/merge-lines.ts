@@ -22,7 +22,11 @@ export type Nearness = "apart" | "touching";
 /** Merges by lines. Where both sides change the same lines, both are there, between the usual markers. */
 export function mergeLines(texts: Texts, label: string, nearness: Nearness): LineMerge {
   const [base, ours, theirs] = [readLines(texts.base), readLines(texts.ours), readLines(texts.theirs)];
-  const hunks = [...hunksOf(base.lines, theirs.lines, "theirs"), ...hunksOf(base.lines, ours.lines, "ours")];
+  const own = hunksOf(base.lines, ours.lines, "ours");
+  const others = hunksOf(base.lines, theirs.lines, "theirs").flatMap((hunk) =>
+    nearness === "apart" || own.some((mine) => sameHunk(mine, hunk)) ? hunk : splitEntries(hunk, base.lines),
+  );
+  const hunks = [...others, ...own];
   hunks.sort((a, b) => a.start - b.start || a.end - b.end);
   const merged: string[] = [];
   let conflicts = 0;
@@ -71,6 +75,19 @@ function hunksOf(base: string[], changed: string[], side: Hunk["side"]): Hunk[] 
   }));
 }
 
+// An item of a list that has one a line, such as a dependency.
+const ENTRY = /^\s+"[^"]*",(?:\s*#.*)?$/;
+
+/** Entries come and go each for itself: between two that go, there is room for one of the user's. */
+function splitEntries(hunk: Hunk, base: string[]): Hunk[] {
+  const removed = base.slice(hunk.start, hunk.end);
+  if (![...removed, ...hunk.lines].every((line) => ENTRY.test(line))) return [hunk];
+  const removals = removed.map((_, index) => ({
+    ...{ side: hunk.side, start: hunk.start + index, end: hunk.start + index + 1, lines: [] },
+  }));
+  return hunk.lines.length === 0 ? removals : [{ ...hunk, end: hunk.start }, ...removals];
+}
+
 function groupHunks(hunks: Hunk[], nearness: Nearness): Group[] {
   const groups: Group[] = [];
   for (const hunk of hunks) {
@@ -88,8 +105,7 @@ function groupHunks(hunks: Hunk[], nearness: Nearness): Group[] {
 function belongs(hunk: Hunk, group: Group, nearness: Nearness): boolean {
   if (hunk.start < group.end) return true;
   if (hunk.start > group.end) return false;
-  const same = group.hunks.find(({ start, end }) => start === hunk.start && end === hunk.end);
-  return nearness === "apart" || (same !== undefined && sameLines(same.lines, hunk.lines));
+  return nearness === "apart" || group.hunks.some((other) => sameHunk(other, hunk));
 }
 
 /** What a side makes of a group's lines; undefined where it leaves them as they are. */
@@ -103,6 +119,10 @@ function resultOf(side: Hunk["side"], { start, end, hunks }: Group, base: string
     return [...before, ...hunk.lines];
   });
   return [...lines, ...base.slice(done, end)];
+}
+
+function sameHunk(one: Hunk, other: Hunk): boolean {
+  return one.start === other.start && one.end === other.end && sameLines(one.lines, other.lines);
 }
 
 function sameLines(some: string[] | undefined, others: string[]): boolean {
