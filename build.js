@@ -1,12 +1,17 @@
-// Compiles src/ and templates/ into dist/. Options: --templates DIR, --out DIR.
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+// Compiles src/, templates/ and archive/ into dist/. Options: --templates DIR, --archive DIR, --out DIR.
+import { existsSync } from "node:fs";
+import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { rolldown } from "rolldown";
 import { importTypeScript } from "./scripts/import-typescript.js";
 
 const { values } = parseArgs({
-  options: { templates: { type: "string", default: "templates" }, out: { type: "string", default: "dist" } },
+  options: {
+    templates: { type: "string", default: "templates" },
+    archive: { type: "string", default: "archive" },
+    out: { type: "string", default: "dist" },
+  },
 });
 const root = import.meta.dirname;
 const out = resolve(values.out);
@@ -16,6 +21,9 @@ await rm(out, { recursive: true, force: true });
 const { catalogue, files } = await readTemplates(resolve(values.templates));
 await mkdir(out, { recursive: true });
 await writeFile(join(out, "templates.json"), asAscii(JSON.stringify(files)));
+// There is none before the first version has a successor.
+const archive = join(resolve(values.archive), "archive.json.br");
+if (existsSync(archive)) await copyFile(archive, join(out, "archive.json.br"));
 const bundle = await rolldown({
   input: { cli: join(root, "src/cli.ts") },
   platform: "node",

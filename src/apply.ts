@@ -63,19 +63,22 @@ interface Entry {
   after: string | null;
 }
 
-function stageStep(stage: string, { path, after, mode }: Step): void {
-  if (after === null) return;
-  const file = join(stage, NEW, path);
-  fs.mkdirSync(dirname(file), { recursive: true });
-  fs.writeFileSync(file, after);
-  if (mode !== undefined) fs.chmodSync(file, mode);
+function stageStep(stage: string, { path, before, after, mode }: Step): void {
+  for (const [folder, content] of [[OLD, before] as const, [NEW, after] as const]) {
+    if (content === null) continue;
+    const file = join(stage, folder, path);
+    fs.mkdirSync(dirname(file), { recursive: true });
+    fs.writeFileSync(file, content);
+    if (mode !== undefined) fs.chmodSync(file, mode);
+  }
 }
 
+/** At no moment is a file missing that was there and shall be. */
 async function takeStep(root: string, stage: string, { path, before, after }: Step): Promise<void> {
   const file = join(root, path);
-  if (before !== null) await move(file, join(stage, OLD, path));
-  if (after !== null) await move(join(stage, NEW, path), file);
-  else removeEmptyFolders(root, path);
+  if (after !== null) return move(join(stage, NEW, path), file);
+  if (before !== null) remove(file);
+  removeEmptyFolders(root, path);
 }
 
 async function move(from: string, to: string): Promise<void> {

@@ -8,9 +8,9 @@ import { findOnPath } from "../../src/machine.ts";
 const ROOT = join(import.meta.dirname, "../..");
 
 /** Builds the CLI with another folder of templates, into a folder of its own. */
-export async function buildCli(templates: string): Promise<string> {
+export async function buildCli(templates: string, ...more: string[]): Promise<string> {
   const folder = await realpath(await mkdtemp(join(tmpdir(), "cli-")));
-  await execa("node", [join(ROOT, "build.js"), "--templates", templates, "--out", join(folder, "dist")]);
+  await execa("node", [join(ROOT, "build.js"), "--templates", templates, "--out", join(folder, "dist"), ...more]);
   await cp(join(ROOT, "bin"), join(folder, "bin"), { recursive: true });
   await cp(join(ROOT, "package.json"), join(folder, "package.json"));
   return folder;

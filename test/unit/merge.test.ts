@@ -63,7 +63,7 @@ test("a file that is not UTF-8, or too large to be read, is kept beside the new 
   }
 });
 
-const path = fc.constantFrom("seam.py", "code.py", "list.txt", "folder/other");
+const path = fc.constantFrom<string>("seam.py", "code.py", "list.txt", "folder/other");
 const content = fc.array(fc.constantFrom("a", "b", "c", "", "d"), { maxLength: 8 });
 const files = fc.dictionary(path, content.map(asText), { noNullPrototype: true });
 
