@@ -1,9 +1,8 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { dirname, join } from "node:path";
 import { Cancelled, UserError } from "./errors.ts";
 import { abandonedStages, diskError, refuseBusy, stageName } from "./target.ts";
-import { hashOf, isFile, refuseOutside, remove, removeIfEmpty, rename, stopIf } from "./write.ts";
 
 /** A file of a project, from what was read to what shall be there: null stands for no file. */
 export interface Step {
@@ -19,12 +18,11 @@ export interface Step {
  * next run undoes what was cut off.
  */
 export async function applySteps(root: string, steps: Step[], signal: AbortSignal): Promise<void> {
-  const stage = join(root, stageName(randomBytes(4).toString("hex"), "merge-"));
+  const stage = join(root, stageName(randomBytes(4).toString("hex")));
   try {
     fs.mkdirSync(stage);
     // Looking only after the stage is there means that of two runs at most one goes on.
     refuseBusy(root);
-    for (const step of steps) refuseChanged(root, step);
     for (const step of steps) stageStep(stage, step);
     await writeJournal(stage, steps);
     for (const step of steps) {
@@ -32,8 +30,7 @@ export async function applySteps(root: string, steps: Step[], signal: AbortSigna
       await takeStep(root, stage, step);
     }
   } catch (error) {
-    await undo(root, stage);
-    if (error instanceof Cancelled) throw new Cancelled("Nothing was changed.");
+    await undoStage(root, stage);
     throw diskError(error, root);
   }
   removeStage(stage);
@@ -42,13 +39,22 @@ export async function applySteps(root: string, steps: Step[], signal: AbortSigna
 /** Undoes what a run has left that was killed. Says whether there was one. */
 export async function undoInterrupted(root: string): Promise<boolean> {
   refuseBusy(root);
-  const abandoned = abandonedStages(root, "merge-");
+  const abandoned = abandonedStages(root);
   try {
-    for (const name of abandoned) await undo(root, join(root, name));
+    for (const name of abandoned) await undoStage(root, join(root, name));
   } catch (error) {
     throw diskError(error, root);
   }
   return abandoned.length > 0;
+}
+
+/** Undoes the steps that were taken from a stage, unless all were, and removes it. */
+export async function undoStage(root: string, stage: string): Promise<void> {
+  const entries = readJournal(root, stage);
+  const last = entries.at(-1);
+  const isFinished = last !== undefined && last.after !== null && hashIn(join(root, last.path)) === last.after;
+  if (!isFinished) for (const entry of entries.reverse()) await undoStep(root, stage, entry);
+  removeStage(stage);
 }
 
 const NEW = "new";
@@ -76,6 +82,7 @@ function stageStep(stage: string, { path, before, after, mode }: Step): void {
 /** At no moment is a file missing that was there and shall be. */
 async function takeStep(root: string, stage: string, { path, before, after }: Step): Promise<void> {
   const file = join(root, path);
+  refuseChanged(root, path, before);
   if (after !== null) return move(join(stage, NEW, path), file);
   if (before !== null) remove(file);
   removeEmptyFolders(root, path);
@@ -86,16 +93,15 @@ async function move(from: string, to: string): Promise<void> {
   await rename(from, to);
 }
 
-/** An editor may have written a file while the changes were worked out. */
-function refuseChanged(root: string, { path, before }: Step): void {
+/** An editor may have written a file in the meantime, and a rename would replace it silently. */
+function refuseChanged(root: string, path: string, before: Step["before"]): void {
   const file = join(root, path);
-  const present = isFile(file) ? fs.readFileSync(file) : null;
-  if (before === null ? !fs.existsSync(file) : present?.equals(before) === true) return;
+  if (before === null ? !fs.existsSync(file) : hashIn(file) === hashOf(before)) return;
   throw new UserError({
-    code: "changed",
-    message: `${path} has changed in the meantime.`,
+    code: "target",
+    message: `${file} ${before === null ? "appeared" : "has changed"} in the meantime.`,
     value: file,
-    hint: "Run the command again. Nothing was changed.",
+    hint: "Nothing was changed. Look at it, and run the command again.",
   });
 }
 
@@ -110,20 +116,15 @@ async function writeJournal(stage: string, steps: Step[]): Promise<void> {
   await rename(fresh, join(stage, JOURNAL));
 }
 
-async function undo(root: string, stage: string): Promise<void> {
-  for (const entry of readJournal(root, stage).reverse()) await undoStep(root, stage, entry);
-  removeStage(stage);
-}
-
 async function undoStep(root: string, stage: string, { path, existed, after }: Entry): Promise<void> {
   const file = join(root, path);
   const old = join(stage, OLD, path);
-  const present = isFile(file) ? hashOf(fs.readFileSync(file)) : null;
-  if (!existed && present !== null && present === after) {
-    remove(file);
-    removeEmptyFolders(root, path);
-  }
-  if (!isFile(old) || present === hashOf(fs.readFileSync(old))) return;
+  const present = hashIn(file);
+  const isTaken = after === null || hashIn(join(stage, NEW, path)) === null;
+  if (isTaken && !existed && present === after) remove(file);
+  if (!existed) removeEmptyFolders(root, path);
+  if (!isTaken) return;
+  if ([null, present].includes(hashIn(old))) return;
   // Whoever has written the file since keeps it, and finds the former one beside it.
   await move(old, present === null || present === after ? file : join(root, freeName(path, root)));
 }
@@ -135,7 +136,7 @@ function readJournal(root: string, stage: string): Entry[] {
   try {
     const entries: Entry[] = JSON.parse(fs.readFileSync(journal, "utf8"));
     for (const { path } of entries) refuseOutside(root, path);
-    return entries;
+    if (entries.length > 0) return entries;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).syscall !== undefined) throw error;
   }
@@ -163,4 +164,55 @@ export function freeName(path: string, root: string): string {
     const name = `${path}.orig${number === 0 ? "" : `.${number}`}`;
     if (fs.lstatSync(join(root, name), { throwIfNoEntry: false }) === undefined) return name;
   }
+}
+
+function refuseOutside(folder: string, path: string): void {
+  const parts = path.split("/");
+  if (!parts.every((part) => /^(?!\.{0,2}$)[^\\:]+$/.test(part))) throw new Error(path);
+  for (let depth = 1; depth < parts.length; depth += 1) {
+    const stat = fs.lstatSync(join(folder, ...parts.slice(0, depth)), { throwIfNoEntry: false });
+    if (stat?.isSymbolicLink() === true) throw new Error(path);
+  }
+}
+
+/** Of a regular file; null where there is none. */
+function hashIn(file: string): string | null {
+  const isFile = fs.lstatSync(file, { throwIfNoEntry: false })?.isFile() === true;
+  return isFile ? hashOf(fs.readFileSync(file)) : null;
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    fs.rmdirSync(folder);
+  } catch (error) {
+    if (!["ENOTEMPTY", "EEXIST", "ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? ""))
+      throw error;
+  }
+}
+
+/** On Windows, a virus scanner may still hold what was just written. */
+export async function rename(from: string, to: string): Promise<void> {
+  for (let pause = 10; ; pause *= 2) {
+    try {
+      return fs.renameSync(from, to);
+    } catch (error) {
+      const isHeld = ["EACCES", "EBUSY", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "");
+      if (process.platform !== "win32" || !isHeld || pause > 10_000 || fs.existsSync(to)) throw error;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+}
+
+export function remove(path: string): void {
+  fs.rmSync(path, { recursive: true, force: true, maxRetries: 10 });
+}
+
+function hashOf(content: string | Uint8Array): string {
+  return createHash("sha256").update(content).digest("hex");
+}
+
+export async function stopIf(signal: AbortSignal): Promise<void> {
+  // Signals are heard between two turns of the event loop.
+  await new Promise((resolve) => setImmediate(resolve));
+  if (signal.aborted) throw new Cancelled();
 }

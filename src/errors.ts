@@ -30,7 +30,7 @@ export class UserError extends Error {
 
 /** Ctrl-C, a signal, or Escape at a prompt. `hint` says what is there now. */
 export class Cancelled extends UserError {
-  constructor(hint = "Nothing was created.") {
+  constructor(hint = "Nothing was changed.") {
     super({ code: "cancelled", message: "Cancelled.", hint, exitCode: EXIT.cancelled });
     this.name = "Cancelled";
   }

@@ -45,22 +45,18 @@ export function nameOf(directory: string, cwd: string): string {
 }
 
 // A stage's name says which process on which machine works in it, from its first moment on.
-const STAGE = /^\.create-ai-stack-(?<purpose>merge-)?(?<host>[0-9a-f]{6})-(?<pid>[0-9]+)-[0-9a-f]{8}$/;
+const STAGE = /^\.create-ai-stack-(?<host>[0-9a-f]{6})-(?<pid>[0-9]+)-[0-9a-f]{8}$/;
 
 // A stage is in use for a second or two. After this long its process id belongs to somebody else.
 const STAGE_LIFETIME_MS = 10 * 60 * 1000;
 
-/** `merge-`: it holds what a project had before a change, and is undone in another way than a new project's stage. */
-export type Purpose = "" | "merge-";
-
-export function stageName(random: string, purpose: Purpose = ""): string {
-  return `.create-ai-stack-${purpose}${host()}-${process.pid}-${random}`;
+export function stageName(random: string): string {
+  return `.create-ai-stack-${host()}-${process.pid}-${random}`;
 }
 
 /** This user's stages in a folder that no live process works in. */
-export function abandonedStages(folder: string, purpose: Purpose = ""): string[] {
-  const own = stages(folder).filter((stage) => (stage.match(STAGE)?.groups?.["purpose"] ?? "") === purpose);
-  return own.filter((stage) => isOurs(join(folder, stage)) && !isAlive(folder, stage));
+export function abandonedStages(folder: string): string[] {
+  return stages(folder).filter((stage) => isOurs(join(folder, stage)) && !isAlive(folder, stage));
 }
 
 /** Refuses a folder in which another process is at work. */

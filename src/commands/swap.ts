@@ -88,7 +88,7 @@ interface Result {
 
 async function undoFormer(root: string, { dryRun }: SwapFlags): Promise<string[]> {
   if (!dryRun) return (await undoInterrupted(root)) ? ["What an interrupted run had changed was undone first."] : [];
-  const [stage] = abandonedStages(root, "merge-");
+  const [stage] = abandonedStages(root);
   if (stage === undefined) return [];
   const message = `An interrupted run left ${stage} in ${root}.`;
   throw new UserError({ code: "interrupted", message, value: stage, hint: "Without --dry-run it is undone first." });

@@ -45,7 +45,9 @@ async function restore(project: string, files: Files): Promise<void> {
   }
 }
 
-test("killed at any moment: nothing is lost, and the next run undoes it and goes on", async () => {
+test("killed at any moment: nothing is lost, and the next run undoes it and goes on", {
+  timeout: 180_000,
+}, async () => {
   const { project, before, after } = await makeProject();
   let at = 1;
   for (; ; at += 1) {
@@ -63,7 +65,7 @@ test("killed at any moment: nothing is lost, and the next run undoes it and goes
   expect(at).toBeGreaterThan(30);
 });
 
-test.each(["SIGINT", "SIGTERM"])("%s at any moment: all of it or nothing", async (fault) => {
+test.each(["SIGINT", "SIGTERM"])("%s at any moment: all of it or nothing", { timeout: 180_000 }, async (fault) => {
   const { project, before, after } = await makeProject();
   const codes = new Set<number | undefined>();
   for (let at = 1; at < 60; at += 1) {
@@ -79,7 +81,7 @@ test.each(["SIGINT", "SIGTERM"])("%s at any moment: all of it or nothing", async
 test.each([
   ["ENOSPC", "the disk is full"],
   ["EIO", "EIO: injected"],
-])("%s at any moment: as it was, and the cause is told", async (fault, cause) => {
+])("%s at any moment: as it was, and the cause is told", { timeout: 180_000 }, async (fault, cause) => {
   const { project, before, after } = await makeProject();
   let at = 1;
   for (; ; at += 1) {
@@ -131,7 +133,7 @@ test.each([
   ["leads out of the project", JSON.stringify([{ path: "../precious", existed: false, after: "" }])],
 ])("a journal that %s undoes nothing", async (_, journal) => {
   const project = await createProject(cli);
-  const stage = await makeFolder(project, ".create-ai-stack-merge-abcdef-1-00000000");
+  const stage = await makeFolder(project, ".create-ai-stack-abcdef-1-00000000");
   await writeFile(join(stage, "journal.json"), journal);
   const longAgo = new Date(Date.now() - 11 * 60 * 1000);
   await utimes(stage, longAgo, longAgo);

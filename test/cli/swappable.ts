@@ -6,7 +6,7 @@ import { FIXTURE } from "../fixtures.ts";
 import { buildCli, run, tempFolder } from "./run.ts";
 
 /** The made-up templates, changed so that any store will do, with a third one, which has a file of its own. */
-export async function copyTemplates(folder: string): Promise<string> {
+async function copyTemplates(folder: string): Promise<string> {
   const templates = join(folder, "templates");
   await cp(FIXTURE, templates, { recursive: true });
   await appendFile(join(templates, "store/crate/tool.yaml"), "provides: [sql]\n");

@@ -152,16 +152,20 @@ async function abandonStage(folder: string, journal: string): Promise<string> {
   return stage;
 }
 
+function journalOf(path: string): string {
+  return JSON.stringify([{ path, existed: false, after: hash }]);
+}
+
 const hash = "2689367b205c16ce32ed4200942b8b8b1e262dfc70d9bc9fbc77c49699a4f1df"; // of "ok"
 
 test.each([
   ["is empty", ""],
   ["is no JSON", '{"a": '],
-  ["is no mapping of paths", "[]"],
-  ["leads out of the target", JSON.stringify({ "../precious": hash })],
-  ["is absolute", JSON.stringify({ "/precious": hash })],
-  ["leads through a link", JSON.stringify({ "link/precious": hash })],
-  ["has a path of Windows", JSON.stringify({ "..\\precious": hash })],
+  ["has nothing in it", "[]"],
+  ["leads out of the target", journalOf("../precious")],
+  ["is absolute", journalOf("/precious")],
+  ["leads through a link", journalOf("link/precious")],
+  ["has a path of Windows", journalOf("..\\precious")],
 ])("a journal that %s removes nothing: it blocks its own folder, and no new one beside it", async (_, journal) => {
   const cwd = await tempFolder();
   await writeFile(join(cwd, "precious"), "ok");
@@ -179,7 +183,7 @@ test("what is only called like a stage, or is another user's, is left alone", as
   const target = await makeFolder(cwd, "elsewhere");
   await writeFile(join(target, "precious"), "ok");
   await symlink(target, join(cwd, ".create-ai-stack-abcdef-1-00000001"));
-  if (isRoot) await chown(await abandonStage(cwd, JSON.stringify({ "elsewhere/precious": hash })), 65534, 65534);
+  if (isRoot) await chown(await abandonStage(cwd, journalOf("elsewhere/precious")), 65534, 65534);
   expect((await run(QUICK, { cwd })).exitCode).toBe(0);
   expect((await readdir(cwd)).filter((name) => name.startsWith(".create-ai-stack"))).toHaveLength(isRoot ? 2 : 1);
   expect(await readTree(cwd)).toHaveProperty("elsewhere/precious", "ok");

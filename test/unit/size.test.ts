@@ -1,4 +1,3 @@
-import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Catalogue, TemplateFiles } from "../../src/catalogue.ts";
@@ -137,11 +136,4 @@ test("no tool that can be chosen instead takes more lines than its slot has", ()
     return { owner, over: Math.max(0, size - limit) };
   });
   expect(sizes.filter(({ over }) => over > 0)).toEqual([]);
-});
-
-test("the generator: no file over 300 lines, below 2,500 in all", async () => {
-  const paths = (await readdir(join(ROOT, "src"), { recursive: true })).filter((path) => path.endsWith(".ts"));
-  const sizes = await Promise.all(paths.map(async (path) => lines(await readFile(join(ROOT, "src", path), "utf8"))));
-  expect(Math.max(...sizes)).toBeLessThanOrEqual(300);
-  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(2500);
 });
