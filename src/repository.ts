@@ -35,7 +35,7 @@ async function findObjection(root: string, git: Git, written: string[]): Promise
   if ((await git("symbolic-ref", "--quiet", "HEAD")).exitCode !== 0) {
     return noWayBack("HEAD is detached, so no branch would have the change", "git switch -c swap");
   }
-  const status = await git("status", "--porcelain", "--", ".");
+  const status = await git("status", "--porcelain", "--untracked-files=normal", "--", ".");
   if (status.exitCode !== 0) return noWayBack(reasonIn(status), "Mend that");
   if (status.stdout !== "") {
     const changed = status.stdout.split("\n").map((line) => line.slice(3));

@@ -185,6 +185,7 @@ test.each([
 
 describe("git", () => {
   test("what is not committed, or ignored, is named; --force goes on", async () => {
+    await git("config", "status.showUntrackedFiles", "no");
     await writeFile(at("mine.py"), "");
     expect(await refuse(SWAP)).toMatchObject({
       code: "git",
@@ -344,5 +345,45 @@ describe("what stands in the way", () => {
     expect((await run(SWAP)).exitCode).toBe(0);
     expect((await lstat(at("app/__init__.py"))).isSymbolicLink()).toBe(true);
     expect(await readFile(at("app/__init__.py"), "utf8")).toBe(content);
+  });
+});
+
+describe("the install", () => {
+  const swap = SWAP.slice(0, 3);
+
+  test("comes after the change, and its lock file is taken back with it", async () => {
+    const PATH = await makePath({ sh: true, git: true, uv: "echo locked > uv.lock" });
+    const before = await readTree(project);
+    const { exitCode, stdout } = await run([...swap, "--json"], { PATH });
+    expect([exitCode, JSON.parse(stdout).nextSteps]).toEqual([0, ["uv run my-app dev"]]);
+    expect(await readTree(project)).toHaveProperty(["uv.lock"], "locked\n");
+    await execa("sh", ["-c", JSON.parse(stdout).undo], { cwd: project, env: environment(), extendEnv: false });
+    expect(await readTree(project)).toEqual(before);
+  });
+
+  test("that fails leaves the change, says why, and exits with 1", async () => {
+    const PATH = await makePath({ sh: true, git: true, uv: "echo no such release >&2; exit 1" });
+    const { exitCode, stdout } = await run([...swap, "--json"], { PATH });
+    const { ok, error, conflicts, notes } = JSON.parse(stdout);
+    expect([exitCode, ok, error.code, conflicts]).toEqual([1, false, "install", []]);
+    expect(notes.join()).toContain("no such release");
+    expect(await readTree(project)).toHaveProperty(["app/store.py"], 'KIND = "crate"\n');
+  });
+
+  test("is left out where pyproject.toml is in conflict", async () => {
+    await writeFile(
+      at("pyproject.toml"),
+      (await readFile(at("pyproject.toml"), "utf8")).replace('"attrs>=25"', '"attrs>=24"'),
+    );
+    await commitAll();
+    const PATH = await makePath({ sh: true, git: true, uv: "touch installed" });
+    const { exitCode, stdout } = await run(swap, { PATH });
+    expect([exitCode, stdout]).toEqual([
+      1,
+      expect.stringContaining("Nothing was installed: pyproject.toml is in conflict."),
+    ]);
+    const files = await readTree(project);
+    expect(files).not.toHaveProperty(["installed"]);
+    expect(files["pyproject.toml"]).toMatch(/<<<<<<< yours\n.*"attrs>=24",\n=======\n>>>>>>> crate\n/);
   });
 });

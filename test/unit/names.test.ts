@@ -25,6 +25,8 @@ test.each([
   ["test", "already exists", "test-app"],
   ["List", "a command of create-ai-stack", "list-app"],
   ["help", "a command of create-ai-stack", "help-app"],
+  ["swap", "a command of create-ai-stack", "swap-app"],
+  ["update", "a command of create-ai-stack", "update-app"],
   ["app", "already exists", "my-app"],
   ["pip", "already exists", "pip-app"],
   ["Pydantic", "a dependency", "pydantic-app"],
