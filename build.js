@@ -17,7 +17,7 @@ const { catalogue, files } = await readTemplates(resolve(values.templates));
 await mkdir(out, { recursive: true });
 await writeFile(join(out, "templates.json"), asAscii(JSON.stringify(files)));
 const bundle = await rolldown({
-  input: { cli: join(root, "src/cli.ts") },
+  input: { cli: join(root, "src/cli.ts"), index: join(root, "src/index.ts") },
   platform: "node",
   // Fewer files to load: what several commands share goes into cli.cjs.
   preserveEntrySignatures: "allow-extension",
