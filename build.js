@@ -25,7 +25,7 @@ await writeFile(join(out, "templates.json"), asAscii(JSON.stringify(files)));
 const archive = join(resolve(values.archive), "archive.json.br");
 if (existsSync(archive)) await copyFile(archive, join(out, "archive.json.br"));
 const bundle = await rolldown({
-  input: { cli: join(root, "src/cli.ts") },
+  input: { cli: join(root, "src/cli.ts"), index: join(root, "src/index.ts") },
   platform: "node",
   // Fewer files to load: what several commands share goes into cli.cjs.
   preserveEntrySignatures: "allow-extension",

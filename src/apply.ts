@@ -2,7 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { dirname, join } from "node:path";
 import { Cancelled, UserError } from "./errors.ts";
-import { abandonedStages, diskError, refuseBusy, stageName } from "./target.ts";
+import { diskError, refuseBusy, stageName } from "./target.ts";
 
 /** A file of a project, from what was read to what shall be there: null stands for no file. */
 export interface Step {
@@ -34,18 +34,6 @@ export async function applySteps(root: string, steps: Step[], signal: AbortSigna
     throw diskError(error, root);
   }
   removeStage(stage);
-}
-
-/** Undoes what a run has left that was killed. Says whether there was one. */
-export async function undoInterrupted(root: string): Promise<boolean> {
-  refuseBusy(root);
-  const abandoned = abandonedStages(root);
-  try {
-    for (const name of abandoned) await undoStage(root, join(root, name));
-  } catch (error) {
-    throw diskError(error, root);
-  }
-  return abandoned.length > 0;
 }
 
 /** Undoes the steps that were taken from a stage, unless all were, and removes it. */

@@ -1,7 +1,7 @@
 import catalogue from "compiled:catalogue";
 import { Command, CommanderError, Option } from "commander";
 import type { Catalogue } from "./catalogue.ts";
-import type { SwapFlags } from "./commands/swap.ts";
+import { defineSwap } from "./commands/define-swap.ts";
 import { EXIT, UserError } from "./errors.ts";
 import { makeOutput, type Output } from "./output.ts";
 import type { Category } from "./tool.ts";
@@ -62,39 +62,8 @@ function makeProgram(catalogue: Catalogue, output: Output, exit: (code: number) 
       const { list } = await import("./commands/list.ts");
       list(catalogue, VERSION, output);
     });
-  const categories = catalogue.categories.map(({ id }) => id).join(", ");
-  changing(program.command("swap <category> <tool>"))
-    .description(`change one tool of the project here, and keep your work; the categories: ${categories}`)
-    .action(async (category: string, tool: string, _: unknown, command: Command) => {
-      const { swap } = await import("./commands/swap.ts");
-      exit(await swap(category, tool, swapFlags(command), catalogue, output));
-    });
-  changing(program.command("update"))
-    .description("bring the project here to this version, and keep your work")
-    .action(async (_: unknown, command: Command) => {
-      const { update } = await import("./commands/swap.ts");
-      exit(await update(swapFlags(command), catalogue, output));
-    });
+  defineSwap(program, catalogue, output, exit);
   return program;
-}
-
-function changing(command: Command): Command {
-  return command
-    .option("--dry-run", "show what would change, and write nothing")
-    .option("--force", "go on where git could not take it back")
-    .option("--no-install", "do not install the dependencies")
-    .option("--json", "print one JSON document on stdout, everything else on stderr")
-    .option("--verbose", "show what uv prints");
-}
-
-/** Options may stand before the command as well. */
-function swapFlags(command: Command): SwapFlags {
-  const [own, above] = [command.opts(), command.parent?.opts() ?? {}];
-  return {
-    force: own["force"] === true,
-    install: own["install"] !== false && above["install"] !== false,
-    dryRun: own["dryRun"] === true || above["dryRun"] === true,
-  };
 }
 
 function toolOption({ id, question, default: fallback, tools }: Category): Option {

@@ -1,16 +1,15 @@
-import { basename, dirname, join } from "node:path";
 import { type Catalogue, loadTemplateFiles, type TemplateFiles } from "../catalogue.ts";
-import { Cancelled, UserError } from "../errors.ts";
+import { checkDirectory, packagesOf } from "../destination.ts";
+import { equip } from "../equip.ts";
+import { UserError } from "../errors.ts";
 import { findTooling } from "../machine.ts";
-import { refuseName, suggestName } from "../names.ts";
 import { isCI, type Output } from "../output.ts";
 import { type Answers, makePlan, type Plan } from "../plan.ts";
 import { recreateCommand, runnerOf } from "../recreate.ts";
 import { type FileMap, render } from "../render.ts";
 import { abortOnSignals } from "../signals.ts";
 import { nextSteps, pathFrom, quote } from "../steps.ts";
-import { inspectTarget, nameOf, type Target } from "../target.ts";
-import { type Part, packageOf, type Tool } from "../tool.ts";
+import { nameOf, type Target } from "../target.ts";
 import { writeProject } from "../write.ts";
 
 /** The command line, as commander hands it over: the tools under their categories' names. */
@@ -47,7 +46,10 @@ export async function create(
   if (flags.dryRun) return showDryRun(project, flags, output);
 
   await writeProject(target, files, signal);
-  const notes = await equip(project, flags, output, signal);
+  const { install, git } = flags;
+  const constraints = files.get("constraints.txt") ?? "";
+  const { verbose, progress } = output;
+  const notes = await equip({ folder: target.path, constraints, install, git, verbose, signal, progress });
   await showResult(project, flags, notes, output);
 }
 
@@ -83,34 +85,6 @@ async function answer(
   return { target: checkDirectory(chosen, taken), answers: { name: nameOf(chosen, process.cwd()), tools } };
 }
 
-function checkDirectory(directory: string, taken: ReadonlySet<string>): Target {
-  const name = directory.trim() === "" ? "" : nameOf(directory, process.cwd());
-  const reason = refuseName(name, taken);
-  if (reason !== undefined) {
-    const suggestion = suggestName(name, taken);
-    const elsewhere = join(dirname(directory), suggestion);
-    throw new UserError({
-      code: "name",
-      message: `"${name}" cannot be the name of the project: ${reason}.`,
-      value: name,
-      hint: `Try ${quote(basename(directory) === name ? elsewhere : suggestion)}.`,
-    });
-  }
-  return inspectTarget(directory, process.cwd());
-}
-
-/** Every package of every stack: a project's name must stay free when a tool is changed later. */
-function packagesOf(catalogue: Catalogue, templates: TemplateFiles): ReadonlySet<string> {
-  const parts = [catalogue.base, ...catalogue.categories.flatMap((category) => category.tools.flatMap(partsOf))];
-  const direct = parts.flatMap((part) => [...part.dependencies, ...part.devDependencies]);
-  const pinned = Object.values(templates).flatMap(({ pins }) => Object.keys(pins));
-  return new Set([...direct.map(({ requirement }) => packageOf(requirement)), ...pinned]);
-}
-
-function partsOf(tool: Tool): Part[] {
-  return [tool, ...Object.values(tool.fallbacks)];
-}
-
 function isInteractive(output: Output): boolean {
   return process.stdin.isTTY === true && process.stdout.isTTY === true && !isCI() && !output.json;
 }
@@ -123,36 +97,6 @@ function missingFlags(directory: string | undefined, open: Catalogue["categories
     message: `Without a terminal, with --json and with CI set nothing can be asked. Missing: ${missing.join("; ")}.`,
     hint: "Give them, or --yes for the defaults.",
   });
-}
-
-/** Dependencies, then git: so that uv.lock is in the first commit. */
-async function equip(project: Project, flags: Flags, output: Output, signal: AbortSignal): Promise<string[]> {
-  const notes: string[] = [];
-  let failure: unknown;
-  if (flags.install) {
-    try {
-      const install = () => installInto(project, output, signal);
-      notes.push(...(await output.progress("Installing the dependencies", install)));
-    } catch (error) {
-      if (error instanceof Cancelled || !(error instanceof UserError)) throw error;
-      failure = error;
-    }
-  }
-  if (flags.git) notes.push(...(await commit(project.target.path, signal)));
-  if (failure !== undefined) throw failure;
-  return notes;
-}
-
-async function installInto({ target, files }: Project, output: Output, signal: AbortSignal): Promise<string[]> {
-  const { install } = await import("../install.ts");
-  const constraints = files.get("constraints.txt") ?? "";
-  return install({ folder: target.path, constraints, verbose: output.verbose, signal });
-}
-
-async function commit(path: string, signal: AbortSignal): Promise<string[]> {
-  const { commitFirst } = await import("../git.ts");
-  const note = await commitFirst(path, signal);
-  return note === undefined ? [] : [note];
 }
 
 /** Sorted paths as a tree: each folder once, what is in it below, indented. */

@@ -1,4 +1,5 @@
-import { applySteps, freeName, undoInterrupted } from "../apply.ts";
+import { join } from "node:path";
+import { applySteps, freeName, undoStage } from "../apply.ts";
 import { type Catalogue, loadTemplateFiles } from "../catalogue.ts";
 import {
   compareEnvironment,
@@ -19,7 +20,7 @@ import { readFiles } from "../read-files.ts";
 import { checkRepository, UNDO } from "../repository.ts";
 import { abortOnSignals } from "../signals.ts";
 import { changeDirectory, nextSteps, pathFrom, quote } from "../steps.ts";
-import { abandonedStages } from "../target.ts";
+import { abandonedStages, diskError, refuseBusy } from "../target.ts";
 
 export interface SwapFlags {
   force: boolean;
@@ -86,12 +87,22 @@ interface Result {
   notes: string[];
 }
 
+/** Undoes what a run has left that was killed. */
 async function undoFormer(root: string, { dryRun }: SwapFlags): Promise<string[]> {
-  if (!dryRun) return (await undoInterrupted(root)) ? ["What an interrupted run had changed was undone first."] : [];
-  const [stage] = abandonedStages(root);
-  if (stage === undefined) return [];
-  const message = `An interrupted run left ${stage} in ${root}.`;
-  throw new UserError({ code: "interrupted", message, value: stage, hint: "Without --dry-run it is undone first." });
+  refuseBusy(root);
+  const stages = abandonedStages(root);
+  const [first] = stages;
+  if (first === undefined) return [];
+  if (dryRun) {
+    const message = `An interrupted run left ${first} in ${root}.`;
+    throw new UserError({ code: "interrupted", message, value: first, hint: "Without --dry-run it is undone first." });
+  }
+  try {
+    for (const stage of stages) await undoStage(root, join(root, stage));
+  } catch (error) {
+    throw diskError(error, root);
+  }
+  return ["What an interrupted run had changed was undone first."];
 }
 
 function planChange(project: Project, { command, tools }: Request, current: Templates): Transition {

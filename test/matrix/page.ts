@@ -25,7 +25,7 @@ export interface Page {
   rows: Map<string, Row>;
   /** Commit → when and where it was tested last. */
   runs: Map<string, string>;
-  /** Tool and commit → the packages that the tool asks for, as they were installed. */
+  /** Combination → the packages that its tools ask for, as installed: one tool may hold back those of another. */
   versions: Map<string, string>;
 }
 
@@ -64,11 +64,7 @@ export function parse(text: string): Page {
       }),
     ),
     runs: new Map(runs.map(([commit = "", where = ""]) => [commit, where])),
-    versions: new Map(
-      versions.flatMap(([tool, packages = "", commits = ""]) =>
-        commits.split(", ").map((commit) => [`${tool} ${commit}`, packages] as const),
-      ),
-    ),
+    versions: new Map(versions.map(([name = "", packages = ""]) => [name, packages])),
   };
 }
 
@@ -85,13 +81,13 @@ export function add(page: Page, combination: Combination, result: Result, { cate
     hash: short(result.hash),
   });
   page.runs.set(commit, `${result.date}, ${result.machine}`);
-  for (const tool of categories
+  const wanted = categories
     .flatMap(({ tools }) => tools)
-    .filter(({ id, category }) => combination[category] === id)) {
-    const wanted = [...tool.dependencies, ...tool.devDependencies].map(({ requirement }) => packageOf(requirement));
-    const found = wanted.filter((name) => packages[name] !== undefined).map((name) => `${name} ${packages[name]}`);
-    if (found.length > 0) page.versions.set(`${tool.id} ${commit}`, found.join(", "));
-  }
+    .filter(({ id, category }) => combination[category] === id)
+    .flatMap(({ dependencies, devDependencies }) => [...dependencies, ...devDependencies])
+    .map(({ requirement }) => packageOf(requirement));
+  const found = [...new Set(wanted)].filter((name) => packages[name] !== undefined);
+  page.versions.set(nameOf(combination), found.map((name) => `${name} ${packages[name]}`).join(", ") || NONE);
 }
 
 /** Those combinations that there are, in the order of the catalogue, and what belongs to their commits. */
@@ -103,19 +99,6 @@ export function render({ rows, runs, versions }: Page, catalogue: Catalogue): st
     return { name: nameOf(combination), emulated, row: rows.get(nameOf(combination)) ?? NOT_RUN };
   });
   const commits = [...new Set(entries.map(({ row }) => row.commit))].filter((commit) => commit !== NONE);
-  const told = tools.flatMap(({ id }) => {
-    const texts = commits.map((commit) => [commit, versions.get(`${id} ${commit}`)] as const);
-    return [...new Set(texts.map(([, text]) => text))]
-      .filter((text) => text !== undefined)
-      .map((text) => [
-        id,
-        text,
-        texts
-          .filter((pair) => pair[1] === text)
-          .map(([commit]) => commit)
-          .join(", "),
-      ]);
-  });
   return `# Combinations
 
 Written by \`npm run test:matrix\`, never by hand. \`npm run matrix:stale\` names the rows whose projects have other files
@@ -153,9 +136,12 @@ ${table(
 
 ## Versions
 
-What each tool asks for, as it was installed: by the last run, where there were several of a commit.
+What the tools of each ask for, as it was installed.
 
-${table(["Tool", "Packages", "Commits"], told)}
+${table(
+  ["Combination", "Packages"],
+  entries.flatMap(({ name }) => (versions.has(name) ? [[name, versions.get(name) ?? NONE]] : [])),
+)}
 `;
 }
 

@@ -1,26 +1,13 @@
 import { type Seen, type Span, tree } from "../stack/backend.ts";
 import { USAGE } from "../stack/model-server.ts";
+import { CALL, MODEL, RUN, SECRETS } from "../stack/script.ts";
 import type { Combination } from "./combinations.ts";
 import { expectSame } from "./expect-same.ts";
 
 // What a project's observability tool sends for one question, held against what each tool has to tell of it.
 
-const MODEL = "gpt-4.1-mini"; // it has a price
 const COST = (USAGE.prompt_tokens * 0.4 + USAGE.completion_tokens * 1.6) / 1e6;
-const SECRETS = { LLM_API_KEY: "llm-key-9f3e", API_KEY: "api-key-77aa" };
 const VENDOR_KEY = "vendor-key-4bd1";
-const CALL = `chat ${MODEL}`;
-const SEARCH = "execute_tool search_documents";
-/** Of a run with two tools, each span with those in it. */
-const RUN = {
-  question: [
-    { "llm 1": [CALL] },
-    { "search_documents 1.1": [SEARCH] },
-    { "llm 2": [CALL] },
-    { "read_document 2.1": ["execute_tool read_document"] },
-    { "llm 3": [CALL] },
-  ],
-};
 
 interface Vendor {
   /** The settings of a project that sends to this address. */
@@ -141,13 +128,13 @@ export class Wire {
     expectSame("spans, each with those in it", tree(own), [{ [this.#api.span]: [{ "start question": [RUN] }] }]);
     const root = own.find(({ name }) => name === this.#api.span);
     expectSame("the parent of the request", root?.parent, "");
-    for (const { attributes } of own.filter(({ name }) => name === CALL)) {
+    for (const { attributes } of own.filter(({ name }) => CALL.includes(name))) {
       const { model, input, output, cost } = this.#vendor;
       const told = [model, input, output].map((name) => read(attributes, name));
       expectSame("the model and its tokens", told, [MODEL, USAGE.prompt_tokens, USAGE.completion_tokens]);
       expectSame("the cost, in dollars", Number(read(attributes, cost)).toFixed(9), COST.toFixed(9));
     }
-    for (const { attributes } of own.filter(({ name }) => name === SEARCH)) {
+    for (const { attributes } of own.filter(({ name }) => name === "execute_tool search_documents")) {
       const hits = JSON.stringify(read(attributes, this.#vendor.hits));
       if (!hits?.includes("sample/billing.md")) throw new Error(`the search has not found sample/billing.md: ${hits}`);
     }

@@ -3,7 +3,7 @@ import { basename, join, relative } from "node:path";
 import { execa } from "execa";
 import { beforeAll, describe, expect, test } from "vitest";
 import { environment } from "./environment.ts";
-import { projectWith, stacks } from "./stacks.ts";
+import { mypyCache, projectWith, stacks } from "./stacks.ts";
 
 // What a project relies on, but need not carry: run inside one, with the fixtures of its own tests.
 const CONTRACTS = join(import.meta.dirname, "../contracts");
@@ -28,7 +28,7 @@ describe.each(stacks("--database mongodb", "--workflow prefect"))("%s", (stack) 
     ["mypy", CONTRACTS, VICTIM],
   ]) {
     test(`the contracts pass: uv run ${args[0]} ${args[1]}`, async () => {
-      const options = { cwd: project, env: environment(), extendEnv: false, reject: false, all: true };
+      const options = { cwd: project, env: environment(mypyCache()), extendEnv: false, reject: false, all: true };
       // To mypy it is a regular expression, for a path as seen from where it runs.
       const excluded = args[0] === "mypy" ? others.map((folder) => `/${relative(CONTRACTS, folder)}/`) : others;
       const left = args[0] === "pytest" ? [] : excluded.flatMap((folder) => ["--exclude", folder]);

@@ -3,9 +3,10 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { type Seen, type Span, tree } from "./backend.ts";
 import { until } from "./machine.ts";
+import { CALL, MODEL, READ, RUN, SECRETS } from "./script.ts";
 import { command, embedded, type Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";
-import { authorized, CALL, MODEL, READ, RUN, type Run, SECRETS, traced } from "./traced.ts";
+import { authorized, type Run, traced } from "./traced.ts";
 
 // What really leaves a project that has a key of LangSmith, as a backend gets it. It shows spans alone whose parents
 // it has, and takes the spans of a trace in any order.

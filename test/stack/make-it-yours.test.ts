@@ -8,6 +8,7 @@ import { environment } from "./environment.ts";
 import { until } from "./machine.ts";
 import { ModelServer } from "./model-server.ts";
 import { makeFolder, type Run, Service, serveDatabase } from "./service.ts";
+import { mypyCache } from "./stacks.ts";
 
 // What the README of a project tells its owner to do, done word for word, one after the other.
 
@@ -44,7 +45,7 @@ function commands(): string[] {
 }
 
 async function run(...command: string[]): Promise<void> {
-  const options = { cwd: project, env: environment(), extendEnv: false, reject: false, all: true } as const;
+  const options = { cwd: project, env: environment(mypyCache()), extendEnv: false, reject: false, all: true } as const;
   const { exitCode, all } = await execa("uv", ["run", ...command], options);
   expect(exitCode, all).toBe(0);
 }

@@ -9,6 +9,7 @@ import { openBrowser } from "./browser.ts";
 import { environment } from "./environment.ts";
 import { until } from "./machine.ts";
 import { collapse, halt, makeFolder, Service } from "./service.ts";
+import { mypyCache } from "./stacks.ts";
 
 // The API layer that speaks MCP, as clients meet it that are not ours: the Inspector, and the public conformance suite.
 
@@ -55,7 +56,7 @@ afterAll(async () => {
 });
 
 function run(program: string, ...args: string[]) {
-  const options = { cwd: project, env: environment(), extendEnv: false, reject: false, all: true } as const;
+  const options = { cwd: project, env: environment(mypyCache()), extendEnv: false, reject: false, all: true } as const;
   return execa(program, args, options);
 }
 

@@ -3,9 +3,10 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { type Span, tree } from "./backend.ts";
 import { until } from "./machine.ts";
+import { CALL, MODEL, QUESTION, READ, RUN, SEARCH, SECRETS } from "./script.ts";
 import { command, embedded, makeFolder, type Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";
-import { authorized, CALL, MODEL, QUESTION, READ, RUN, type Run, SEARCH, SECRETS, traced } from "./traced.ts";
+import { authorized, type Run, traced } from "./traced.ts";
 
 // What really leaves a project that sends its traces to Opik, as Opik gets it.
 

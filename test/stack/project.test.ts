@@ -2,13 +2,15 @@ import { execa } from "execa";
 import { expect, inject, test } from "vitest";
 import { environment } from "./environment.ts";
 import { collapse, command, makeFolder } from "./service.ts";
+import { mypyCache } from "./stacks.ts";
 
 // The part of the stack tests that needs nothing of Linux: .github/workflows/test.yml runs it on other systems too.
 
 const project = inject("project");
 
 function run(program: string, ...args: string[]) {
-  return execa(program, args, { cwd: project, env: environment(), extendEnv: false, reject: false, all: true });
+  const env = environment(mypyCache(args.includes("--platform") ? args.at(-1) : undefined));
+  return execa(program, args, { cwd: project, env, extendEnv: false, reject: false, all: true });
 }
 
 test("create says how to start the project, and how to make it again", () => {

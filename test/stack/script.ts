@@ -1,5 +1,9 @@
 import type { Call, Reply } from "./model-server.ts";
 
+export const MODEL = "gpt-4.1-mini"; // it has a price
+export const QUESTION = "How long are invoices kept?";
+export const SECRETS = { LLM_API_KEY: "llm-key-9f3e", API_KEY: "api-key-77aa" };
+
 /** A model that searches, reads the document on from there, and then answers with what it was shown. */
 export function script({ turn, messages }: Call): Reply {
   if (turn === 1) return { tool: "search_documents", arguments: { query: "How long are invoices kept?" } };
@@ -18,3 +22,9 @@ export function script({ turn, messages }: Call): Reply {
 }
 
 const QUOTE = /They are kept for ten\s+years/;
+
+export const CALL = [`chat ${MODEL}`];
+export const SEARCH = { "search_documents 1.1": ["execute_tool search_documents"] };
+export const READ = { "read_document 2.1": ["execute_tool read_document"] };
+/** The spans of a run by this script: with two tools, each span with those in it. */
+export const RUN = { question: [{ "llm 1": CALL }, SEARCH, { "llm 2": CALL }, READ, { "llm 3": CALL }] };

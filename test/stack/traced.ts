@@ -2,19 +2,10 @@ import { rm } from "node:fs/promises";
 import { afterAll } from "vitest";
 import { Backend } from "./backend.ts";
 import { ModelServer } from "./model-server.ts";
-import { script } from "./script.ts";
+import { MODEL, SECRETS, script } from "./script.ts";
 import { makeFolder, type Run as PlainRun, Service } from "./service.ts";
 
-export const MODEL = "gpt-4.1-mini"; // it has a price
-export const QUESTION = "How long are invoices kept?";
-export const SECRETS = { LLM_API_KEY: "llm-key-9f3e", API_KEY: "api-key-77aa" };
 export const authorized = { Authorization: `Bearer ${SECRETS.API_KEY}` };
-
-export const CALL = [`chat ${MODEL}`];
-export const SEARCH = { "search_documents 1.1": ["execute_tool search_documents"] };
-export const READ = { "read_document 2.1": ["execute_tool read_document"] };
-/** Of a run with two tools, each span with those in it. */
-export const RUN = { question: [{ "llm 1": CALL }, SEARCH, { "llm 2": CALL }, READ, { "llm 3": CALL }] };
 
 export interface Run extends PlainRun {
   trace_url: string | null;

@@ -3,8 +3,9 @@ import { join } from "node:path";
 import { expect, inject, test } from "vitest";
 import { type Span, tree } from "./backend.ts";
 import { until } from "./machine.ts";
+import { CALL, MODEL, READ, RUN, SEARCH, SECRETS } from "./script.ts";
 import { command, embedded, type Service } from "./service.ts";
-import { authorized, CALL, MODEL, READ, RUN, type Run, SEARCH, SECRETS, traced } from "./traced.ts";
+import { authorized, type Run, traced } from "./traced.ts";
 
 // What really leaves a project that has a token, as a backend gets it.
 

@@ -38,7 +38,7 @@ test("what is written is read again, and kept for what was not run", () => {
   expect(again.rows).toEqual(page.rows);
   expect(again.runs).toEqual(page.runs);
   expect(again.versions).toEqual(page.versions);
-  expect(again.versions.get("dbos abc")).toBe("dbos 3.4.0");
+  expect(again.versions.get(nameOf(first))).toBe("dbos 3.4.0");
   expect(again.rows.get(nameOf(first))).toMatchObject({ result: "passed", create: "0.1", answer: "2.5", tests: "-" });
 
   const failed = { ...outcome("install", 3), result: "failed" as const };

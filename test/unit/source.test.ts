@@ -47,13 +47,6 @@ test("the base and every tool pin each package that they require to the version 
   }
 });
 
-// 2,500 for create and list, and 1,000 for swap and update, which touch what is the user's: they refuse before they write.
-test("no file of src/ has over 300 lines, and all have below 3,500", () => {
-  const lines = sources.map((path) => read(path).split("\n").length - 1);
-  expect(sources.filter((_, index) => (lines[index] ?? 0) > 300)).toEqual([]);
-  expect(lines.reduce((sum, count) => sum + count, 0)).toBeLessThan(3500);
-});
-
 test("no committed file has the address of a package registry, a machine's path or a carriage return", () => {
   const hosts = ["registry.npmjs", "pythonhosted", "pypi"].map((host) => `${host}\\.org`);
   const homes = ["root", "work", "home/[a-z]+", "Users/[a-z]+"].map((home) => `(?<![\\w.})])/${home}/`);

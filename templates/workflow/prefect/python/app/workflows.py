@@ -110,9 +110,9 @@ async def cancel_run(run_id: str) -> None:
 async def resume_run(run_id: str) -> None:
     """Carry on a cancelled run behind its last recorded step, a failed one with the step that failed; no other."""
     found = await _find(run_id)
-    if found and (state(found).is_failed() or state(found).is_cancelled()):
-        if (await records.give(found.id, "", f"resumed-{state(found).id}"))[0]:  # of several at once, one
-            await worker.hand_out(found)
+    stopped = found and (state(found).is_failed() or state(found).is_cancelled())
+    if found and stopped and (await records.give(found.id, "", f"resumed-{state(found).id}"))[0]:  # of several, one
+        await worker.hand_out(found)
 
 
 async def fork_run(run_id: str, step: int) -> str:

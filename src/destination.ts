@@ -1,0 +1,36 @@
+import { basename, dirname, join } from "node:path";
+import type { Catalogue, TemplateFiles } from "./catalogue.ts";
+import { UserError } from "./errors.ts";
+import { refuseName, suggestName } from "./names.ts";
+import { quote } from "./steps.ts";
+import { inspectTarget, nameOf, type Target } from "./target.ts";
+import { type Part, packageOf, type Tool } from "./tool.ts";
+
+/** Where a project can go. Reads only; throws where none can. `taken`: names of packages, see `packagesOf`. */
+export function checkDirectory(directory: string, taken: ReadonlySet<string>): Target {
+  const name = directory.trim() === "" ? "" : nameOf(directory, process.cwd());
+  const reason = refuseName(name, taken);
+  if (reason !== undefined) {
+    const suggestion = suggestName(name, taken);
+    const elsewhere = join(dirname(directory), suggestion);
+    throw new UserError({
+      code: "name",
+      message: `"${name}" cannot be the name of the project: ${reason}.`,
+      value: name,
+      hint: `Try ${quote(basename(directory) === name ? elsewhere : suggestion)}.`,
+    });
+  }
+  return inspectTarget(directory, process.cwd());
+}
+
+/** Every package of every stack: a project's name must stay free when a tool is changed later. */
+export function packagesOf(catalogue: Catalogue, templates: TemplateFiles): ReadonlySet<string> {
+  const parts = [catalogue.base, ...catalogue.categories.flatMap((category) => category.tools.flatMap(partsOf))];
+  const direct = parts.flatMap((part) => [...part.dependencies, ...part.devDependencies]);
+  const pinned = Object.values(templates).flatMap(({ pins }) => Object.keys(pins));
+  return new Set([...direct.map(({ requirement }) => packageOf(requirement)), ...pinned]);
+}
+
+function partsOf(tool: Tool): Part[] {
+  return [tool, ...Object.values(tool.fallbacks)];
+}
