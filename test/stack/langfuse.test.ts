@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { type Span, tree } from "./backend.ts";
 import { until } from "./machine.ts";
 import { CALL, MODEL, QUESTION, READ, RUN, SEARCH, SECRETS } from "./script.ts";
-import { command, embedded, type Service } from "./service.ts";
+import { command, embedded, Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";
 import { authorized, type Run, traced } from "./traced.ts";
 
@@ -48,6 +48,15 @@ test("a question on the command line is one trace, and its end tells where", asy
   const run = await backend.trace(id, ["question"]);
   expect(tree(run)).toEqual([{ "start question": [RUN] }]);
   expect(stdout).toContain(`Trace: ${page(run)}`);
+});
+
+test("dev sends what it has when it is ended, whichever of Ctrl-C and its own signal comes first", async () => {
+  const dev = await Service.start(options("dev"));
+  const run: Run = await dev.call("POST", "/ask?wait=60", { question: QUESTION }, authorized);
+  for (const signal of ["SIGTERM", "SIGINT"] as const) dev.signalGroup(signal);
+  await dev.ended;
+  const spans = await backend.trace(run.id, ["question", "POST /ask"]);
+  expect(tree(spans)).toEqual([{ "POST /ask": [{ "start question": [RUN] }] }]);
 });
 
 test("a question is one trace across processes: request, run, steps, calls to the model with tokens and cost", async () => {

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from multiprocessing import parent_process
@@ -61,14 +62,16 @@ def create_app() -> ASGIApp:
     """Make what is served."""
     from app import api  # commands are quicker without
 
-    Thread(target=_end_with_dev, daemon=True).start()
+    if dev := parent_process():
+        Thread(target=_end_with, args=[dev], daemon=True).start()
+        if sys.platform != "win32":  # `dev` ends this one; with Ctrl-C behind that, uvicorn would not let it end well
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     return api.create_app(lifespan)
 
 
-def _end_with_dev() -> None:
-    if dev := parent_process():  # it may be killed, and then cannot end this one
-        dev.join()
-        signal.raise_signal(signal.SIGTERM)
+def _end_with(dev: Any) -> None:
+    dev.join()  # it may be killed, and then cannot end this one
+    signal.raise_signal(signal.SIGTERM)
 
 
 logging.basicConfig(format="%(levelname)s: %(message)s")
