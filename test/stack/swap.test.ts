@@ -4,6 +4,7 @@ import { execa } from "execa";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { environment } from "./environment.ts";
 import { makeFolder } from "./service.ts";
+import { mypyCache } from "./stacks.ts";
 
 const CREATE = join(inject("place"), "node_modules/.bin/create-ai-stack");
 
@@ -24,7 +25,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 async function run(cwd: string, command: string, ...args: string[]): Promise<string> {
-  const options = { cwd, env: environment(), extendEnv: false, reject: false, all: true } as const;
+  const options = { cwd, env: environment(mypyCache()), extendEnv: false, reject: false, all: true } as const;
   const { exitCode, all } = await execa(command, args, options);
   expect(exitCode, all).toBe(0);
   return all;
