@@ -1,6 +1,7 @@
 import catalogue from "compiled:catalogue";
 import { Command, CommanderError, Option } from "commander";
 import type { Catalogue } from "./catalogue.ts";
+import type { Flags } from "./commands/create.ts";
 import { defineSwap } from "./commands/define-swap.ts";
 import { EXIT, UserError } from "./errors.ts";
 import { makeOutput, type Output } from "./output.ts";
@@ -42,17 +43,16 @@ function makeProgram(catalogue: Catalogue, output: Output, exit: (code: number) 
   for (const category of catalogue.categories) program.addOption(toolOption(category));
   program
     .option("-y, --yes", "take the default for whatever is not given")
+    .option("--from <file>", "take name and tools from an ai-stack.json; - reads it from stdin")
     .option("--no-install", "do not install the dependencies")
     .option("--no-git", "make no repository and no first commit")
     .option("--dry-run", "show files, dependencies and environment variables, and write nothing")
     .option("--json", "print one JSON document on stdout, everything else on stderr")
     .option("--verbose", "show what uv prints")
-    .action(async (directory: string | undefined, options: Record<string, string | boolean | undefined>) => {
+    .action(async (directory: string | undefined, options: Omit<Flags, "tools"> & Record<string, unknown>) => {
       const { create } = await import("./commands/create.ts");
       const tools = Object.fromEntries(catalogue.categories.map(({ id }) => [id, options[id] as string | undefined]));
-      const isOn = (flag: string) => options[flag] === true;
-      const flags = { yes: isOn("yes"), install: isOn("install"), git: isOn("git"), dryRun: isOn("dryRun"), tools };
-      await create(directory, flags, catalogue, output);
+      await create(directory, { ...options, tools }, catalogue, output);
     });
   program
     .command("list")

@@ -4,7 +4,7 @@ import { UserError } from "./errors.ts";
 import { refuseName, suggestName } from "./names.ts";
 import { quote } from "./steps.ts";
 import { inspectTarget, nameOf, type Target } from "./target.ts";
-import { type Part, packageOf, type Tool } from "./tool.ts";
+import { packageOf } from "./tool.ts";
 
 /** Where a project can go. Reads only; throws where none can. `taken`: names of packages, see `packagesOf`. */
 export function checkDirectory(directory: string, taken: ReadonlySet<string>): Target {
@@ -25,12 +25,9 @@ export function checkDirectory(directory: string, taken: ReadonlySet<string>): T
 
 /** Every package of every stack: a project's name must stay free when a tool is changed later. */
 export function packagesOf(catalogue: Catalogue, templates: TemplateFiles): ReadonlySet<string> {
-  const parts = [catalogue.base, ...catalogue.categories.flatMap((category) => category.tools.flatMap(partsOf))];
+  const tools = catalogue.categories.flatMap((category) => category.tools);
+  const parts = [catalogue.base, ...tools, ...tools.flatMap(({ fallbacks }) => Object.values(fallbacks))];
   const direct = parts.flatMap((part) => [...part.dependencies, ...part.devDependencies]);
   const pinned = Object.values(templates).flatMap(({ pins }) => Object.keys(pins));
   return new Set([...direct.map(({ requirement }) => packageOf(requirement)), ...pinned]);
-}
-
-function partsOf(tool: Tool): Part[] {
-  return [tool, ...Object.values(tool.fallbacks)];
 }

@@ -30,7 +30,12 @@ export function findProject(cwd: string): string {
 export function readProject(root: string): Project {
   const file = join(root, CHOICES_FILE);
   if (fs.lstatSync(file).isFile() !== true) throw broken(file, "it is no regular file");
-  const { generator, version, name, tools } = parse(file, fs.readFileSync(file, "utf8"));
+  return { root, ...parseChoices(file, fs.readFileSync(file, "utf8")) };
+}
+
+/** What an ai-stack.json says. `file` is for errors. */
+function parseChoices(file: string, text: string): Omit<Project, "root"> {
+  const { generator, version, name, tools } = parse(file, text);
   if (generator !== "create-ai-stack") throw broken(file, `"generator" must be "create-ai-stack", ${found(generator)}`);
   if (typeof version !== "string" || !VERSION_NUMBER.test(version)) {
     throw broken(file, `"version" must be a version such as ${VERSION}, ${found(version)}`);
@@ -42,12 +47,26 @@ export function readProject(root: string): Project {
   for (const [category, tool] of Object.entries(tools)) {
     if (typeof tool !== "string") throw broken(file, `the tool of "${category}" must be a text, ${found(tool)}`);
   }
-  return { root, version, name, tools: tools as Record<string, string> };
+  return { version, name, tools: tools as Record<string, string> };
 }
 
-/** Refuses choices that the version that made the project does not have. */
-export function checkChoices({ root, tools }: Project, { categories }: Catalogue): void {
-  const file = join(root, CHOICES_FILE);
+/** The choices of an ai-stack.json at any place, or of stdin, which is `-`. */
+export function readChoices(from: string, catalogue: Catalogue): Answers {
+  let text: string;
+  try {
+    text = fs.readFileSync(from === "-" ? 0 : from, "utf8");
+  } catch (error) {
+    const message = `--from ${from} cannot be read: ${(error as Error).message}.`;
+    throw new UserError({ code: "from", message, value: from, hint: "Give an ai-stack.json, or - for stdin." });
+  }
+  const file = from === "-" ? "stdin" : from;
+  const { name, tools } = parseChoices(file, text);
+  checkChoices(file, tools, catalogue);
+  return { name, tools };
+}
+
+/** Refuses choices that a version does not have. `file` is for errors. */
+export function checkChoices(file: string, tools: Record<string, string>, { categories }: Catalogue): void {
   for (const { id, tools: candidates } of categories) {
     const ids = candidates.map((tool) => tool.id);
     const tool = tools[id];

@@ -5,6 +5,7 @@ import { UserError } from "../errors.ts";
 import { findTooling } from "../machine.ts";
 import { isCI, type Output } from "../output.ts";
 import { type Answers, makePlan, type Plan } from "../plan.ts";
+import { readChoices } from "../project.ts";
 import { recreateCommand, runnerOf } from "../recreate.ts";
 import { type FileMap, render } from "../render.ts";
 import { abortOnSignals } from "../signals.ts";
@@ -14,11 +15,13 @@ import { writeProject } from "../write.ts";
 
 /** The command line, as commander hands it over: the tools under their categories' names. */
 export interface Flags {
-  yes: boolean;
+  yes?: boolean;
   install: boolean;
   git: boolean;
-  dryRun: boolean;
+  dryRun?: boolean;
   tools: Record<string, string | undefined>;
+  /** An ai-stack.json whose choices stand in for flags that are not given; `-` is stdin. */
+  from?: string;
 }
 
 interface Project {
@@ -46,10 +49,8 @@ export async function create(
   if (flags.dryRun) return showDryRun(project, flags, output);
 
   await writeProject(target, files, signal);
-  const { install, git } = flags;
   const constraints = files.get("constraints.txt") ?? "";
-  const { verbose, progress } = output;
-  const notes = await equip({ folder: target.path, constraints, install, git, verbose, signal, progress });
+  const notes = await equip({ ...flags, ...output, folder: target.path, constraints, signal });
   await showResult(project, flags, notes, output);
 }
 
@@ -63,15 +64,18 @@ async function answer(
   signal: AbortSignal,
 ): Promise<{ target: Target; answers: Answers }> {
   const taken = packagesOf(catalogue, templates);
+  if (flags.from !== undefined) {
+    const { name, tools } = readChoices(flags.from, catalogue);
+    for (const [category, tool] of Object.entries(tools)) flags.tools[category] ??= tool;
+    directory ??= name;
+  }
   const open = catalogue.categories.filter((category) => flags.tools[category.id] === undefined);
   const asks = !flags.yes && (directory === undefined || open.length > 0);
   if (asks && !isInteractive(output)) throw missingFlags(directory, open);
 
   // Checked before the first question: nobody wants to answer five and then start again.
   if (directory !== undefined) checkDirectory(directory, taken);
-  const tools = Object.fromEntries(
-    catalogue.categories.map(({ id, ...rest }) => [id, flags.tools[id] ?? rest.default]),
-  );
+  const tools = Object.fromEntries(catalogue.categories.map((each) => [each.id, flags.tools[each.id] ?? each.default]));
   let chosen = directory ?? DEFAULT_DIRECTORY;
   if (asks) {
     const prompts = await import("../prompts.ts");

@@ -17,6 +17,7 @@ import type { Change } from "../merge.ts";
 import type { Output } from "../output.ts";
 import { checkChoices, findProject, type Project, readProject, unknownVersion } from "../project.ts";
 import { readFiles } from "../read-files.ts";
+import { CHOICES_FILE } from "../render.ts";
 import { checkRepository, UNDO } from "../repository.ts";
 import { abortOnSignals } from "../signals.ts";
 import { changeDirectory, nextSteps, pathFrom, quote } from "../steps.ts";
@@ -108,7 +109,7 @@ async function undoFormer(root: string, { dryRun }: SwapFlags): Promise<string[]
 function planChange(project: Project, { command, tools }: Request, current: Templates): Transition {
   const former = project.version === VERSION ? current : unpack(project.version, loadArchive(), current);
   if (former === undefined) throw unknownVersion(project, command);
-  checkChoices(project, former.catalogue);
+  checkChoices(join(project.root, CHOICES_FILE), project.tools, former.catalogue);
   const categories = current.catalogue.categories.map(({ id, default: fallback, tools: candidates }) => {
     const tool = tools[id] ?? project.tools[id] ?? fallback;
     const ids = candidates.map((candidate) => candidate.id);

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { execa } from "execa";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { makeFolder, readTree, run, tempFolder } from "./run.ts";
+import { entry, environment, makeFolder, readTree, run, tempFolder } from "./run.ts";
 
 const QUICK = ["--yes", "--no-install", "--no-git"];
 
@@ -27,6 +27,40 @@ test("the command it prints makes the same project", async () => {
   const args = recreate.split(" ").slice(4);
   expect((await run(["a b/team-app", ...args], { cwd: second })).exitCode).toBe(0);
   expect(await readTree(second)).toEqual(await readTree(first));
+});
+
+test("--from makes the same project from its ai-stack.json, by file or stdin; flags count more", async () => {
+  const cwd = await tempFolder();
+  await run(["team-app", ...QUICK], { cwd });
+  const file = join(cwd, "team-app/ai-stack.json");
+  const again = await makeFolder(cwd, "again");
+  expect(await run(["--from", file, "--no-install", "--no-git"], { cwd: again })).toMatchObject({ exitCode: 0 });
+  expect(await readTree(join(again, "team-app"))).toEqual(await readTree(join(cwd, "team-app")));
+  const fromStdin = async (...flags: string[]) => {
+    const args = [entry(), "other-app", "--from", "-", "--dry-run", "--json", ...flags];
+    const options = { cwd, env: environment(), extendEnv: false, inputFile: file, reject: false };
+    return JSON.parse((await execa(process.execPath, args, options)).stdout);
+  };
+  expect(await fromStdin()).toMatchObject({ name: "other-app", tools: { store: "shelf", view: "window" } });
+  expect(await fromStdin("--store", "crate")).toMatchObject({ error: { code: "needs", value: "sql" } });
+});
+
+test("--from refuses what is no ai-stack.json, or has choices that there are not, and writes nothing", async () => {
+  const cwd = await tempFolder();
+  const choices = { generator: "create-ai-stack", version: "0.1.0", name: "my-app", tools: { store: "shelf" } };
+  for (const [content, message] of [
+    ["{", /choices\.json is damaged: it is no JSON/],
+    [JSON.stringify(choices), /"tools" lacks "view", which is one of/],
+    [JSON.stringify({ ...choices, tools: { store: "attic", view: "window" } }), /the tool of "store" must be one of/],
+    [JSON.stringify({ ...choices, name: "a/b" }), /"name" must be the name of a Python distribution/],
+  ] as const) {
+    await writeFile(join(cwd, "choices.json"), content);
+    const { exitCode, stdout } = await run(["--from", "choices.json", "--json"], { cwd });
+    expect([exitCode, JSON.parse(stdout).error.message]).toEqual([2, expect.stringMatching(message)]);
+  }
+  const { stderr } = await run(["--from", "none.json"], { cwd });
+  expect(stderr).toMatch(/--from none\.json cannot be read: ENOENT.*Give an ai-stack\.json, or - for stdin/);
+  expect(Object.keys(await readTree(cwd))).toEqual(["choices.json"]);
 });
 
 test("the command it prints is one of the package manager that started it", async () => {
