@@ -57,7 +57,7 @@ test("what is wrong is said before anything is written", async () => {
     ["name", "class", expect.stringContaining("keyword"), expect.any(String)],
     ["name", "numpy", expect.stringContaining("dependency"), expect.any(String)],
     ["target", expect.stringContaining("wrong.mjs"), expect.stringContaining("is a file"), expect.any(String)],
-    ["cancelled", undefined, "Cancelled.", "Nothing was created."].map((each) => each ?? null),
+    ["cancelled", null, "Cancelled.", "Nothing was changed."],
   ]);
   expect(await readdir(folder)).not.toContain("stopped");
 });
