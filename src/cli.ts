@@ -3,7 +3,7 @@ import { Command, CommanderError, Option } from "commander";
 import type { Catalogue } from "./catalogue.ts";
 import type { Flags } from "./commands/create.ts";
 import { defineSwap } from "./commands/define-swap.ts";
-import { EXIT, UserError } from "./errors.ts";
+import { EXIT, noneOf, UserError } from "./errors.ts";
 import { makeOutput, type Output } from "./output.ts";
 import type { Category } from "./tool.ts";
 
@@ -70,12 +70,7 @@ function toolOption({ id, question, default: fallback, tools }: Category): Optio
   const ids = tools.map((tool) => tool.id);
   return new Option(`--${id} <tool>`, `${question} Default: ${fallback}.`).choices(ids).argParser((value: string) => {
     if (ids.includes(value)) return value;
-    throw new UserError({
-      code: "unknown-tool",
-      message: `--${id} ${value}: no such tool.`,
-      value,
-      hint: `Take one of: ${ids.join(", ")}.`,
-    });
+    throw noneOf(tools, "unknown-tool", `--${id} ${value}: no such tool.`, value);
   });
 }
 

@@ -9,18 +9,19 @@ import { packageOf } from "./tool.ts";
 /** Where a project can go. Reads only; throws where none can. `taken`: names of packages, see `packagesOf`. */
 export function checkDirectory(directory: string, taken: ReadonlySet<string>): Target {
   const name = directory.trim() === "" ? "" : nameOf(directory, process.cwd());
-  const reason = refuseName(name, taken);
-  if (reason !== undefined) {
+  checkName(name, taken, () => {
     const suggestion = suggestName(name, taken);
-    const elsewhere = join(dirname(directory), suggestion);
-    throw new UserError({
-      code: "name",
-      message: `"${name}" cannot be the name of the project: ${reason}.`,
-      value: name,
-      hint: `Try ${quote(basename(directory) === name ? elsewhere : suggestion)}.`,
-    });
-  }
+    return `Try ${quote(basename(directory) === name ? join(dirname(directory), suggestion) : suggestion)}.`;
+  });
   return inspectTarget(directory, process.cwd());
+}
+
+/** Throws, with this hint, where no project can have the name. */
+export function checkName(name: string, taken: ReadonlySet<string>, hint: () => string): void {
+  const reason = refuseName(name, taken);
+  if (reason === undefined) return;
+  const message = `"${name}" cannot be the name of the project: ${reason}.`;
+  throw new UserError({ code: "name", message, value: name, hint: hint() });
 }
 
 /** Every package of every stack: a project's name must stay free when a tool is changed later. */

@@ -28,6 +28,11 @@ export class UserError extends Error {
   }
 }
 
+/** A value that is none of those that there are. */
+export function noneOf(known: readonly { id: string }[], code: string, message: string, value: string): UserError {
+  return new UserError({ code, message, value, hint: `Take one of: ${known.map(({ id }) => id).join(", ")}.` });
+}
+
 /** Ctrl-C, a signal, or Escape at a prompt. `hint` says what is there now. */
 export class Cancelled extends UserError {
   constructor(hint = "Nothing was changed.") {

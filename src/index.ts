@@ -1,9 +1,8 @@
 import compiled from "compiled:catalogue";
-import { loadTemplateFiles } from "./catalogue.ts";
-import { checkDirectory, packagesOf } from "./destination.ts";
+import { loadTemplateFiles, type TemplateFiles } from "./catalogue.ts";
+import { checkDirectory, checkName, packagesOf } from "./destination.ts";
 import { equip } from "./equip.ts";
-import { UserError } from "./errors.ts";
-import { refuseName } from "./names.ts";
+import { noneOf, UserError } from "./errors.ts";
 import { makePlan } from "./plan.ts";
 import { recreateCommand } from "./recreate.ts";
 import { render } from "./render.ts";
@@ -65,11 +64,24 @@ export interface Created extends Planned {
 /** What a project would consist of; writes nothing. Throws `UserError` for a name or a tool that cannot be. */
 export function plan({ name = "my-app", tools = {} }: Choices = {}): Planned {
   const templates = loadTemplateFiles();
-  const reason = refuseName(name, packagesOf(compiled, templates));
-  if (reason !== undefined) {
-    const message = `"${name}" cannot be the name of the project: ${reason}.`;
-    throw new UserError({ code: "name", message, value: name, hint: "Give another one." });
-  }
+  checkName(name, packagesOf(compiled, templates), () => "Give another one.");
+  return planFrom(templates, name, tools);
+}
+
+/** Creates a project, as the command does: whole, or not at all. Throws `UserError` with what to mend. */
+export async function create(options: CreateOptions): Promise<Created> {
+  const { directory, tools = {}, install = true, git = true, signal = new AbortController().signal } = options;
+  const templates = loadTemplateFiles();
+  const target = checkDirectory(directory, packagesOf(compiled, templates));
+  const planned = planFrom(templates, nameOf(directory, process.cwd()), tools);
+  await writeProject(target, new Map(planned.files), signal);
+  const constraints = planned.files.get("constraints.txt") ?? "";
+  const progress = <T>(_: string, work: () => Promise<T>) => work();
+  const notes = await equip({ folder: target.path, constraints, install, git, verbose: false, signal, progress });
+  return { ...planned, directory: target.path, notes };
+}
+
+function planFrom(templates: TemplateFiles, name: string, tools: Record<string, string>): Planned {
   const made = makePlan({ name, tools: complete(tools) }, compiled, VERSION);
   return {
     name,
@@ -84,37 +96,15 @@ export function plan({ name = "my-app", tools = {} }: Choices = {}): Planned {
   };
 }
 
-/** Creates a project, as the command does: whole, or not at all. Throws `UserError` with what to mend. */
-export async function create(options: CreateOptions): Promise<Created> {
-  const { directory, tools = {}, install = true, git = true, signal = new AbortController().signal } = options;
-  const target = checkDirectory(directory, packagesOf(compiled, loadTemplateFiles()));
-  const planned = plan({ name: nameOf(directory, process.cwd()), tools });
-  await writeProject(target, new Map(planned.files), signal);
-  const constraints = planned.files.get("constraints.txt") ?? "";
-  const progress = <T>(_: string, work: () => Promise<T>) => work();
-  const equipment = { folder: target.path, constraints, install, git, verbose: false, signal, progress };
-  return { ...planned, directory: target.path, notes: await equip(equipment) };
-}
-
 /** With the default of each category that is left out. */
 function complete(tools: Record<string, string>): Record<string, string> {
   const unknown = Object.keys(tools).find((id) => !catalogue.some((category) => category.id === id));
-  if (unknown !== undefined) throw refuse("category", unknown, catalogue);
+  if (unknown !== undefined) throw noneOf(catalogue, "unknown-category", `${unknown}: no such category.`, unknown);
   return Object.fromEntries(
     catalogue.map((category) => {
       const id = tools[category.id] ?? category.default;
-      if (!category.tools.some((tool) => tool.id === id)) throw refuse(`${category.id} tool`, id, category.tools);
-      return [category.id, id];
+      if (category.tools.some((tool) => tool.id === id)) return [category.id, id];
+      throw noneOf(category.tools, "unknown-tool", `${id}: no such ${category.id} tool.`, id);
     }),
   );
-}
-
-function refuse(what: string, value: string, known: readonly { id: string }[]): UserError {
-  const hint = `Take one of: ${known.map(({ id }) => id).join(", ")}.`;
-  return new UserError({
-    code: `unknown-${what.split(" ").at(-1)}`,
-    message: `${value}: no such ${what}.`,
-    value,
-    hint,
-  });
 }

@@ -10,7 +10,8 @@ import {
   stepsOf,
   type Transition,
 } from "../change.ts";
-import { Cancelled, EXIT, UserError } from "../errors.ts";
+import { equip } from "../equip.ts";
+import { Cancelled, EXIT, noneOf, UserError } from "../errors.ts";
 import { loadArchive, type Templates, unpack } from "../history.ts";
 import { findTooling } from "../machine.ts";
 import type { Change } from "../merge.ts";
@@ -40,11 +41,11 @@ interface Request {
 export function swap(category: string, tool: string, flags: SwapFlags, catalogue: Catalogue, output: Output) {
   const found = catalogue.categories.find(({ id }) => id === category);
   if (found === undefined) {
-    const ids = catalogue.categories.map(({ id }) => id);
-    throw unknown("unknown-category", `There is no category ${quote(category)}.`, category, ids);
+    throw noneOf(catalogue.categories, "unknown-category", `There is no category ${quote(category)}.`, category);
   }
-  const ids = found.tools.map(({ id }) => id);
-  if (!ids.includes(tool)) throw unknown("unknown-tool", `${category} ${quote(tool)}: no such tool.`, tool, ids);
+  if (!found.tools.some(({ id }) => id === tool)) {
+    throw noneOf(found.tools, "unknown-tool", `${category} ${quote(tool)}: no such tool.`, tool);
+  }
   const request = { command: `swap ${category} ${tool}`, tools: { [category]: tool } };
   return change(request, flags, catalogue, output);
 }
@@ -77,7 +78,7 @@ async function change(request: Request, flags: SwapFlags, catalogue: Catalogue, 
   const canUndo = await checkRepository(root, paths, flags.force, signal);
   showPlan(result, output);
   await applySteps(root, steps, signal);
-  const install = flags.install ? await equip(result, output, signal) : "left out";
+  const install = flags.install ? await installAnew(result, output, signal) : "left out";
   return showResult(result, canUndo, install, output);
 }
 
@@ -112,9 +113,8 @@ function planChange(project: Project, { command, tools }: Request, current: Temp
   checkChoices(join(project.root, CHOICES_FILE), project.tools, former.catalogue);
   const categories = current.catalogue.categories.map(({ id, default: fallback, tools: candidates }) => {
     const tool = tools[id] ?? project.tools[id] ?? fallback;
-    const ids = candidates.map((candidate) => candidate.id);
-    if (ids.includes(tool)) return [id, tool];
-    throw unknown("unknown-tool", `${VERSION} has no ${id} ${quote(tool)} any more; swap it first.`, tool, ids);
+    if (candidates.some((candidate) => candidate.id === tool)) return [id, tool];
+    throw noneOf(candidates, "unknown-tool", `${VERSION} has no ${id} ${quote(tool)} any more; swap it first.`, tool);
   });
   return {
     from: renderAs(project, project.tools, former, project.version),
@@ -123,27 +123,21 @@ function planChange(project: Project, { command, tools }: Request, current: Temp
   };
 }
 
-function unknown(code: string, message: string, value: string, ids: string[]): UserError {
-  return new UserError({ code, message, value, hint: `Take one of: ${ids.join(", ")}.` });
-}
-
 function isSettled(project: Project, { tools }: Request): boolean {
   const wanted = Object.entries(tools);
   return wanted.length === 0 ? project.version === VERSION : wanted.every(([id, tool]) => project.tools[id] === tool);
 }
 
 /** The dependencies, as create installs them. What fails is told, and the files stay. */
-async function equip(result: Result, output: Output, signal: AbortSignal): Promise<"done" | "failed"> {
+async function installAnew(result: Result, output: Output, signal: AbortSignal): Promise<"done" | "failed"> {
   const { project, transition, changes, notes } = result;
   if (changes.some(({ path, action }) => path === "pyproject.toml" && action === "conflict")) {
     notes.push("Nothing was installed: pyproject.toml is in conflict.");
     return "failed";
   }
-  const { install } = await import("../install.ts");
   const constraints = transition.to.files.get("constraints.txt") ?? "";
-  const work = () => install({ folder: project.root, constraints, verbose: output.verbose, signal });
   try {
-    notes.push(...(await output.progress("Installing the dependencies", work)));
+    notes.push(...(await equip({ ...output, folder: project.root, constraints, install: true, git: false, signal })));
     return "done";
   } catch (error) {
     if (error instanceof Cancelled || !(error instanceof UserError)) throw error;

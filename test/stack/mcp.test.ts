@@ -8,6 +8,7 @@ import { Backend, tree } from "./backend.ts";
 import { openBrowser } from "./browser.ts";
 import { environment } from "./environment.ts";
 import { until } from "./machine.ts";
+import { SEARCH } from "./script.ts";
 import { collapse, halt, makeFolder, Service } from "./service.ts";
 import { mypyCache } from "./stacks.ts";
 
@@ -142,8 +143,7 @@ test("a call is one trace with the run that it starts", async () => {
   const { id, trace_url: url } = JSON.parse(stdout).structuredContent;
   const spans = await backend.trace(id, ["question", "tools/call ask"]);
   const chat = ["chat extractive"];
-  const search = { "search_documents 1.1": ["execute_tool search_documents"] };
-  const run = { question: [{ "llm 1": chat }, search, { "llm 2": chat }] };
+  const run = { question: [{ "llm 1": chat }, SEARCH, { "llm 2": chat }] };
   expect(tree(spans)).toEqual([{ "tools/call ask": [{ "start question": [run] }] }]);
   expect(url).toBe(`${backend.url}/team/demo?q=trace_id%3D%27${spans[0]?.trace}%27`);
 });
