@@ -27,8 +27,8 @@ const ASKED_ON_PAGE = "Who is paged for severity 1?";
 const { openBrowser } = await importTypeScript("test/stack/browser.ts");
 /** @type {typeof import("../test/stack/environment.ts")} */
 const { environment } = await importTypeScript("test/stack/environment.ts");
-/** @type {typeof import("../test/stack/machine.ts")} */
-const { freePort } = await importTypeScript("test/stack/machine.ts");
+/** @type {typeof import("../src/verify/holdings.ts")} */
+const { freePort } = await importTypeScript("src/verify/holdings.ts");
 
 await execa("ffmpeg", ["-version"]).catch(() => {
   throw new Error("The recording needs ffmpeg: install the package `ffmpeg`.");

@@ -46,21 +46,14 @@ function makeProgram(catalogue: Catalogue, output: Output, exit: (code: number) 
     .option("--from <file>", "take name and tools from an ai-stack.json; - reads it from stdin")
     .option("--no-install", "do not install the dependencies")
     .option("--no-git", "make no repository and no first commit")
+    .addOption(new Option("--verify", "then test, start, ask, kill, recover and stop it").conflicts("install"))
     .option("--dry-run", "show files, dependencies and environment variables, and write nothing")
     .option("--json", "print one JSON document on stdout, everything else on stderr")
     .option("--verbose", "show what uv prints")
     .action(async (directory: string | undefined, options: Omit<Flags, "tools"> & Record<string, unknown>) => {
       const { create } = await import("./commands/create.ts");
       const tools = Object.fromEntries(catalogue.categories.map(({ id }) => [id, options[id] as string | undefined]));
-      await create(directory, { ...options, tools }, catalogue, output);
-    });
-  program
-    .command("list")
-    .description("show the tools, each with when to choose it and when not")
-    .option("--json", "print one JSON document on stdout")
-    .action(async () => {
-      const { list } = await import("./commands/list.ts");
-      list(catalogue, VERSION, output);
+      exit(await create(directory, { ...options, tools }, catalogue, output));
     });
   defineSwap(program, catalogue, output, exit);
   return program;

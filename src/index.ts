@@ -3,6 +3,7 @@ import { loadTemplateFiles, type TemplateFiles } from "./catalogue.ts";
 import { checkDirectory, checkName, packagesOf } from "./destination.ts";
 import { equip } from "./equip.ts";
 import { noneOf, UserError } from "./errors.ts";
+import { factsOf } from "./facts.ts";
 import { makePlan } from "./plan.ts";
 import { recreateCommand } from "./recreate.ts";
 import { render } from "./render.ts";
@@ -83,17 +84,8 @@ export async function create(options: CreateOptions): Promise<Created> {
 
 function planFrom(templates: TemplateFiles, name: string, tools: Record<string, string>): Planned {
   const made = makePlan({ name, tools: complete(tools) }, compiled, VERSION);
-  return {
-    name,
-    version: VERSION,
-    tools: Object.fromEntries(made.tools.map(({ category, id }) => [category, id])),
-    files: render(made, templates),
-    dependencies: made.dependencies,
-    devDependencies: made.devDependencies,
-    environment: made.environment.flatMap(({ variables }) => variables),
-    nextSteps: made.nextSteps,
-    recreate: recreateCommand(made, "npx"),
-  };
+  const { nextSteps } = made;
+  return { ...factsOf(made), files: render(made, templates), nextSteps, recreate: recreateCommand(made, "npx") };
 }
 
 /** With the default of each category that is left out. */

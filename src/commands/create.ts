@@ -1,7 +1,8 @@
 import { type Catalogue, loadTemplateFiles, type TemplateFiles } from "../catalogue.ts";
 import { checkDirectory, packagesOf } from "../destination.ts";
 import { equip } from "../equip.ts";
-import { UserError } from "../errors.ts";
+import { EXIT, UserError } from "../errors.ts";
+import { factsOf } from "../facts.ts";
 import { findTooling } from "../machine.ts";
 import { isCI, type Output } from "../output.ts";
 import { type Answers, makePlan, type Plan } from "../plan.ts";
@@ -19,6 +20,7 @@ export interface Flags {
   install: boolean;
   git: boolean;
   dryRun?: boolean;
+  verify?: boolean;
   tools: Record<string, string | undefined>;
   /** An ai-stack.json whose choices stand in for flags that are not given; `-` is stdin. */
   from?: string;
@@ -34,12 +36,13 @@ interface Project {
 
 const DEFAULT_DIRECTORY = "my-app";
 
+/** Returns the exit code. */
 export async function create(
   directory: string | undefined,
   flags: Flags,
   catalogue: Catalogue,
   output: Output,
-): Promise<void> {
+): Promise<number> {
   const signal = abortOnSignals();
   const templates = loadTemplateFiles();
   const { target, answers } = await answer(directory, flags, catalogue, templates, output, signal);
@@ -51,7 +54,11 @@ export async function create(
   await writeProject(target, files, signal);
   const constraints = files.get("constraints.txt") ?? "";
   const notes = await equip({ ...flags, ...output, folder: target.path, constraints, signal });
-  await showResult(project, flags, notes, output);
+  const verified = flags.verify
+    ? await (await import("./verify.ts")).verifyNew(target.path, plan.name, signal, output)
+    : {};
+  await showResult(project, flags, { notes, ...verified }, output);
+  return verified.verification?.passed === false ? EXIT.failure : EXIT.ok;
 }
 
 /** Flags and prompts → a place and the choices. */
@@ -119,10 +126,10 @@ function treeOf(paths: string[]): string {
   return lines.join("\n");
 }
 
-function showDryRun(project: Project, flags: Flags, output: Output): void {
+function showDryRun(project: Project, flags: Flags, output: Output): number {
   const { bold } = output.colors;
   output.result({ dryRun: true, ...describe(project, flags) });
-  if (output.json) return;
+  if (output.json) return EXIT.ok;
   const { plan, files, directory } = project;
   const variables = plan.environment.flatMap((section) => section.variables);
   output.say(`${bold(`${quote(directory)}/`)}\n${treeOf([...files.keys()])}\n`);
@@ -132,17 +139,18 @@ function showDryRun(project: Project, flags: Flags, output: Output): void {
   );
   output.say(`${bold("Environment")}\n${variables.map(({ name, about }) => `  ${name}  ${about}`).join("\n")}\n`);
   output.say("Nothing was written.");
+  return EXIT.ok;
 }
 
-async function showResult(project: Project, flags: Flags, notes: string[], output: Output): Promise<void> {
+async function showResult(project: Project, flags: Flags, more: { notes: string[] }, output: Output): Promise<void> {
   const { plan, target, directory } = project;
   const { bold, cyan, green } = output.colors;
   const steps = nextSteps(plan.name, target.path, process.cwd(), await findTooling(), flags.install);
   const described = describe(project, flags);
-  output.result({ dryRun: false, ...described, nextSteps: [...steps, ...plan.nextSteps], notes });
+  output.result({ dryRun: false, ...described, nextSteps: [...steps, ...plan.nextSteps], ...more });
   if (output.json) return;
   output.say(`${green("✔")} Created ${bold(plan.name)} in ${quote(directory)}\n`);
-  for (const note of notes) output.say(`  ${note}\n`);
+  for (const note of more.notes) output.say(`  ${note}\n`);
   output.say(`Next:\n${steps.map((step) => `  ${cyan(step)}`).join("\n")}\n`);
   if (plan.nextSteps.length > 0) output.say(`${plan.nextSteps.map((step) => `  ${step}`).join("\n")}\n`);
   output.say(`To make the same project again:\n  ${described.recreate}`);
@@ -151,14 +159,9 @@ async function showResult(project: Project, flags: Flags, notes: string[], outpu
 function describe({ plan, files, target, directory }: Project, flags: Flags) {
   const skipped = [...(flags.install ? [] : ["--no-install"]), ...(flags.git ? [] : ["--no-git"])];
   return {
-    name: plan.name,
-    version: plan.version,
+    ...factsOf(plan),
     directory: target.path,
-    tools: Object.fromEntries(plan.tools.map((tool) => [tool.category, tool.id])),
     files: [...files.keys()],
-    dependencies: plan.dependencies,
-    devDependencies: plan.devDependencies,
-    environment: plan.environment.flatMap(({ variables }) => variables),
     recreate: recreateCommand(plan, runnerOf(process.env["npm_config_user_agent"]), quote(directory), skipped),
   };
 }

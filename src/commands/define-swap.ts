@@ -3,8 +3,16 @@ import type { Catalogue } from "../catalogue.ts";
 import type { Output } from "../output.ts";
 import type { SwapFlags } from "./swap.ts";
 
-/** The commands that change a project, as they are typed. `exit` gets the exit code. */
+/** The commands beside the one that creates, as they are typed. `exit` gets the exit code. */
 export function defineSwap(program: Command, catalogue: Catalogue, output: Output, exit: (code: number) => void): void {
+  program
+    .command("list")
+    .description("show the tools, each with when to choose it and when not")
+    .option("--json", "print one JSON document on stdout")
+    .action(async () => {
+      const { list } = await import("./list.ts");
+      list(catalogue, VERSION, output);
+    });
   const categories = catalogue.categories.map(({ id }) => id).join(", ");
   changing(program.command("swap <category> <tool>"))
     .description(`change one tool of the project here, and keep your work; the categories: ${categories}`)
@@ -17,6 +25,17 @@ export function defineSwap(program: Command, catalogue: Catalogue, output: Outpu
     .action(async (_: unknown, command: Command) => {
       const { update } = await import("./swap.ts");
       exit(await update(swapFlags(command), catalogue, output));
+    });
+  program
+    .command("verify")
+    .description(
+      "install, test, start, ask, kill, recover and stop the project here, on data of its own; no key is needed",
+    )
+    .option("--phases <names>", "these parts alone, with commas between them")
+    .option("--json", "print one JSON document on stdout, everything else on stderr")
+    .action(async ({ phases }: { phases?: string }) => {
+      const { verify } = await import("./verify.ts");
+      exit(await verify(phases, output));
     });
 }
 

@@ -1,8 +1,8 @@
 import type { Catalogue, TemplateFiles } from "../../src/catalogue.ts";
 import { packageOf } from "../../src/tool.ts";
+import type { Outcome } from "../../src/verify/verify.ts";
 import { allOf, type Combination, nameOf } from "./combinations.ts";
 import { hashOf } from "./prove.ts";
-import type { Outcome } from "./verify.ts";
 
 // docs/combinations.md: written from results, and read again for what a later matrix does not run.
 

@@ -5,11 +5,21 @@ import { join } from "node:path";
 import type { Catalogue, TemplateFiles } from "../../src/catalogue.ts";
 import { makePlan } from "../../src/plan.ts";
 import { render } from "../../src/render.ts";
+import { ModelServer } from "../../src/verify/model-server.ts";
+import { complete, type Verification } from "../../src/verify/verification.ts";
+import { clock, type Outcome, type Report, PHASES as VERIFIED, verify } from "../../src/verify/verify.ts";
+import { Backend } from "../stack/backend.ts";
 import { Program } from "../stack/program.ts";
+import { QUESTION, script } from "../stack/script.ts";
 import type { Combination } from "./combinations.ts";
-import { clock, complete, type Outcome, type Phase, type Report, verify } from "./verify.ts";
+import { expectSame } from "./expect-same.ts";
+import { Wire } from "./wire.ts";
 
 export const NAME = "my-app";
+
+/** What `create-ai-stack verify` verifies, and what else the matrix does. */
+export const PHASES = [...VERIFIED, "win32", "trace"] as const;
+export type Phase = (typeof PHASES)[number];
 
 interface Proof {
   combination: Combination;
@@ -25,7 +35,7 @@ interface Proof {
 }
 
 /** Creates a project in `place`, and verifies it. */
-export async function prove({ combination, cli, place, signal, onOutcome, ...rest }: Proof): Promise<Report> {
+export async function prove({ combination, cli, place, cache, phases, signal, onOutcome }: Proof): Promise<Report> {
   const project = join(place, NAME);
   const tools = Object.entries(combination).flatMap(([category, tool]) => [`--${category}`, tool]);
   const command = [...cli, project, "--yes", "--no-git", "--no-install", ...tools];
@@ -34,16 +44,35 @@ export async function prove({ combination, cli, place, signal, onOutcome, ...res
   const created = await clock("create", async () => void (await complete(program, command.join(" "), 60)));
   onOutcome?.(created);
   if (created.result === "failed") return { outcomes: [created], transcript: program.output };
-  const { outcomes, transcript } = await verify({
-    combination,
-    project,
-    name: NAME,
-    place,
-    signal,
-    onOutcome,
-    ...rest,
-  });
+  const more = {
+    // Finds calls that Windows does not have.
+    win32: async (service: Verification) => {
+      await service.uv("run", "mypy", "--platform", "win32", "--cache-dir", join(cache, "win32"));
+    },
+    trace: (service: Verification) => trace(combination, project, service),
+  };
+  const env = { MYPY_CACHE_DIR: join(cache, "own") };
+  const { outcomes, transcript } = await verify({ project, name: NAME, place, signal, onOutcome, phases, env, more });
   return { outcomes: [created, ...outcomes], transcript };
+}
+
+/** The page, and what is sent for one question, by a service that works alone. */
+async function trace(combination: Combination, project: string, service: Verification): Promise<void> {
+  const wire = new Wire(combination);
+  if (service.isStarted()) await service.stop();
+  const backend = await Backend.start(project, combination["observability"] ?? "");
+  const model = await ModelServer.start(script);
+  try {
+    await service.start({ ...model.env, ...wire.env(backend.url) });
+    expectSame("the page's status", (await fetch(service.url)).status, 200);
+    const answer = await wire.ask(service.url, QUESTION);
+    if (!answer.includes("ten years")) throw new Error(`the answer lacks "ten years":\n${answer}`);
+    await service.stop(); // which sends what has not been sent yet
+    wire.check(await backend.seen());
+  } finally {
+    await backend.stop();
+    await model.stop();
+  }
 }
 
 /** Of all that a project of the combination is rendered to: the generator's own version does not count. */

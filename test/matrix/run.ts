@@ -7,11 +7,12 @@ import type { Catalogue, TemplateFiles } from "../../src/catalogue.ts";
 import { EXIT, UserError } from "../../src/errors.ts";
 import { readTemplates } from "../../src/read-templates.ts";
 import { normalizeName } from "../../src/tool.ts";
+import { clear } from "../../src/verify/verification.ts";
+import type { Outcome } from "../../src/verify/verify.ts";
 import { allOf, type Combination, nameOf, pairwiseOf } from "./combinations.ts";
 import { add, parse, type Result, render, stale } from "./page.ts";
-import { defaultJobs, hashOf, NAME, prove, sideBySide } from "./prove.ts";
+import { defaultJobs, hashOf, NAME, PHASES, type Phase, prove, sideBySide } from "./prove.ts";
 import { type Row, table } from "./table.ts";
-import { clear, type Outcome, PHASES, type Phase } from "./verify.ts";
 
 /** What is kept of a combination, below `results/`. */
 interface Kept extends Result {

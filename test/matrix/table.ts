@@ -1,4 +1,4 @@
-import type { Outcome } from "./verify.ts";
+import type { Outcome } from "../../src/verify/verify.ts";
 
 export interface Row {
   name: string;

@@ -1,5 +1,5 @@
+import { USAGE } from "../../src/verify/model-server.ts";
 import { type Seen, type Span, tree } from "../stack/backend.ts";
-import { USAGE } from "../stack/model-server.ts";
 import { CALL, MODEL, RUN, SECRETS } from "../stack/script.ts";
 import type { Combination } from "./combinations.ts";
 import { expectSame } from "./expect-same.ts";

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
+import { until } from "../../src/verify/holdings.ts";
 import { environment } from "./environment.ts";
-import { until } from "./machine.ts";
 
 export interface Span {
   trace: string;

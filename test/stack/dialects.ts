@@ -1,5 +1,5 @@
-import type { Call, Raw } from "./model-server.ts";
-import { DONE, event, toolCall, USAGE } from "./model-server.ts";
+import type { Call, Raw } from "../../src/verify/model-server.ts";
+import { DONE, event, toolCall, USAGE } from "../../src/verify/model-server.ts";
 
 // How the servers that the README names differ in what they stream, by their documentation and their issue trackers.
 

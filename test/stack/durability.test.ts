@@ -1,7 +1,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Call, ModelServer, type Reply } from "./model-server.ts";
+import { type Call, ModelServer, type Reply } from "../../src/verify/model-server.ts";
 import { script } from "./script.ts";
 import { type Document, makeFolder } from "./service.ts";
 import { projectWith, stacks } from "./stacks.ts";

@@ -1,8 +1,8 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
+import { type Call, ModelServer, type Reply, USAGE } from "../../src/verify/model-server.ts";
 import { Backend } from "./backend.ts";
-import { type Call, ModelServer, type Reply, USAGE } from "./model-server.ts";
 import { script } from "./script.ts";
 import { command, makeFolder } from "./service.ts";
 

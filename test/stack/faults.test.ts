@@ -3,8 +3,8 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, onTestFinished, test } from "vitest";
+import { until } from "../../src/verify/holdings.ts";
 import { environment } from "./environment.ts";
-import { until } from "./machine.ts";
 import { refusals } from "./refusals.ts";
 import { command, type Document, halt, makeFolder, type Run, Service, serveDatabase } from "./service.ts";
 

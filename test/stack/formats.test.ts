@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { until } from "../../src/verify/holdings.ts";
 import { environment } from "./environment.ts";
-import { until } from "./machine.ts";
 import { command, type Document, makeFolder, type Run, Service } from "./service.ts";
 
 const project = inject("project");

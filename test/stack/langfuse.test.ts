@@ -1,8 +1,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { until } from "../../src/verify/holdings.ts";
 import { type Span, tree } from "./backend.ts";
-import { until } from "./machine.ts";
 import { CALL, MODEL, QUESTION, READ, RUN, SEARCH, SECRETS } from "./script.ts";
 import { command, embedded, Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";

@@ -1,8 +1,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { until } from "../../src/verify/holdings.ts";
 import { type Seen, type Span, tree } from "./backend.ts";
-import { until } from "./machine.ts";
 import { CALL, MODEL, READ, RUN, SECRETS } from "./script.ts";
 import { command, embedded, type Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";

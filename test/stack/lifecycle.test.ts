@@ -1,8 +1,8 @@
 import { appendFile, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, onTestFinished, test } from "vitest";
-import { holdings, until } from "./machine.ts";
-import { ModelServer } from "./model-server.ts";
+import { holdings, until } from "../../src/verify/holdings.ts";
+import { ModelServer } from "../../src/verify/model-server.ts";
 import { script } from "./script.ts";
 import { collapse, command, embedded, makeFolder, Service, serveDatabase } from "./service.ts";
 
@@ -96,10 +96,10 @@ test("a command beside a running service shares its database, and does its own w
   const { pid } = await embedded(data);
   model.hold(2);
   const question = "How long are invoices kept? (asked beside)";
-  const asked = command({ project, data, env: { ...model.env, STACK_TEST: "beside" } }, "ask", question);
+  const asked = command({ project, data, env: { ...model.env, PROGRAM_ID: "beside" } }, "ask", question);
   await until("the second turn", 30, async () => model.counts(question).length === 2);
   expect((await embedded(data)).pid).toBe(pid);
-  expect((await holdings("STACK_TEST=beside", [])).ports).toEqual(new Set());
+  expect((await holdings("PROGRAM_ID=beside", [])).ports).toEqual(new Set());
   model.release();
   expect(await asked).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("sample/billing.md") });
   expect(model.counts(question)).toEqual([1, 1, 1]);

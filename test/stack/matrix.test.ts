@@ -3,10 +3,10 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { readTemplates } from "../../src/read-templates.ts";
+import { holdings } from "../../src/verify/holdings.ts";
+import type { Report } from "../../src/verify/verify.ts";
 import { nameOf, pairwiseOf } from "../matrix/combinations.ts";
 import { defaultJobs, prove, sideBySide } from "../matrix/prove.ts";
-import type { Report } from "../matrix/verify.ts";
-import { holdings } from "./machine.ts";
 import { Program } from "./program.ts";
 import { makeFolder } from "./service.ts";
 

@@ -2,8 +2,17 @@ import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import {
+  type Call,
+  DONE,
+  event,
+  ModelServer,
+  type Raw,
+  type Reply,
+  toolCall,
+  USAGE,
+} from "../../src/verify/model-server.ts";
 import { DIALECTS, stream, whole } from "./dialects.ts";
-import { type Call, DONE, event, ModelServer, type Raw, type Reply, toolCall, USAGE } from "./model-server.ts";
 import { command, makeFolder, type Run, Service } from "./service.ts";
 
 // From a question over HTTP through a durable run and the real client to a server of the real protocol, which

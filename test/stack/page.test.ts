@@ -2,9 +2,9 @@ import { rm } from "node:fs/promises";
 import axe from "axe-core";
 import type { Browser, BrowserContext, Locator, Page } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, expect, inject, onTestFinished, test } from "vitest";
+import { until } from "../../src/verify/holdings.ts";
+import { type Call, ModelServer, type Reply } from "../../src/verify/model-server.ts";
 import { openBrowser } from "./browser.ts";
-import { until } from "./machine.ts";
-import { type Call, ModelServer, type Reply } from "./model-server.ts";
 import { collapse, makeFolder, Service } from "./service.ts";
 
 const HELD = 25; // pieces of the answer: some of its text has come by then, and more is to come

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { execa } from "execa";
 import { expect, inject, onTestFinished, test } from "vitest";
+import { holdings } from "../../src/verify/holdings.ts";
 import { environment } from "./environment.ts";
-import { holdings } from "./machine.ts";
 import { readmeCommand, readmeCommands } from "./readme.ts";
 import { collapse, makeFolder, type Run, Service } from "./service.ts";
 
@@ -30,7 +30,7 @@ test("one line makes a clone answer a question", async () => {
   }
   const { exitCode, stdout, stderr } = await execa("sh", ["-c", await readmeCommand("npm ci && npm run build")], {
     cwd: join(folder, "clone"),
-    env: environment({ STACK_TEST: "clone" }),
+    env: environment({ PROGRAM_ID: "clone" }),
     extendEnv: false,
     reject: false,
     stdin: "ignore",
@@ -38,7 +38,7 @@ test("one line makes a clone answer a question", async () => {
   expect(exitCode, `${stdout}\n${stderr}`).toBe(0);
   expect(stdout).toContain("sample/billing.md");
   expect(collapse(stdout)).toContain("kept for ten years");
-  expect((await holdings("STACK_TEST=clone", [folder])).processes).toEqual(new Map());
+  expect((await holdings("PROGRAM_ID=clone", [folder])).processes).toEqual(new Map());
 });
 
 test("one line passes all tests: it is what CI runs", async () => {

@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-import { freePort } from "./machine.ts";
+import { freePort } from "../../src/verify/holdings.ts";
 import { command } from "./service.ts";
 
 /** What a command and a service say of settings that they do not start with: a line each, without the password. */

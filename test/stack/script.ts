@@ -1,4 +1,4 @@
-import type { Call, Reply } from "./model-server.ts";
+import type { Call, Reply } from "../../src/verify/model-server.ts";
 
 export const MODEL = "gpt-4.1-mini"; // it has a price
 export const QUESTION = "How long are invoices kept?";

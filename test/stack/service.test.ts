@@ -1,7 +1,7 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from "vitest";
-import { holdings } from "./machine.ts";
+import { holdings } from "../../src/verify/holdings.ts";
 import { collapse, command, type Document, makeFolder, type Run, Service } from "./service.ts";
 
 const project = inject("project");
@@ -179,13 +179,13 @@ test("dev that is killed leaves nothing", async () => {
 test("without a running one, a command starts the stack and leaves nothing", async () => {
   const data = await makeFolder("data-");
   onTestFinished(() => rm(data, { recursive: true }));
-  const here = { project, data, env: { STACK_TEST: "alone" } };
+  const here = { project, data, env: { PROGRAM_ID: "alone" } };
   const { exitCode, stdout, stderr } = await command(here, "ask", "How long are invoices kept?");
   expect(exitCode, stderr).toBe(0);
   expect(stdout).toContain("sample/billing.md");
   expect(collapse(stdout)).toContain("kept for ten years");
   expect((await command(here, "runs")).stdout).toContain("question");
-  expect((await holdings("STACK_TEST=alone", [data])).processes).toEqual(new Map());
+  expect((await holdings("PROGRAM_ID=alone", [data])).processes).toEqual(new Map());
 });
 
 interface ServerSentEvent {

@@ -4,8 +4,8 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { execa } from "execa";
 import { inject } from "vitest";
+import { freePort } from "../../src/verify/holdings.ts";
 import { environment } from "./environment.ts";
-import { freePort } from "./machine.ts";
 import { Program, type Options as ProgramOptions } from "./program.ts";
 
 interface Options extends Omit<ProgramOptions, "command"> {

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { execa } from "execa";
 import type { TestProject } from "vitest/node";
+import { holdings } from "../../src/verify/holdings.ts";
 import { environment } from "./environment.ts";
-import { holdings } from "./machine.ts";
 import { readmeCommand } from "./readme.ts";
 
 declare module "vitest" {

@@ -1,7 +1,7 @@
 import { rm } from "node:fs/promises";
 import { afterAll } from "vitest";
+import { ModelServer } from "../../src/verify/model-server.ts";
 import { Backend } from "./backend.ts";
-import { ModelServer } from "./model-server.ts";
 import { MODEL, SECRETS, script } from "./script.ts";
 import { makeFolder, type Run as PlainRun, Service } from "./service.ts";
 

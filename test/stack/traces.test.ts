@@ -1,8 +1,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, inject, test } from "vitest";
+import { until } from "../../src/verify/holdings.ts";
 import { type Span, tree } from "./backend.ts";
-import { until } from "./machine.ts";
 import { CALL, MODEL, READ, RUN, SEARCH, SECRETS } from "./script.ts";
 import { command, embedded, type Service } from "./service.ts";
 import { authorized, type Run, traced } from "./traced.ts";

@@ -19,10 +19,10 @@ import { execa } from "execa";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { parse } from "yaml";
 import { findOnPath } from "../../src/machine.ts";
+import { until } from "../../src/verify/holdings.ts";
+import { ModelServer } from "../../src/verify/model-server.ts";
 import { build } from "./dockerfile.ts";
 import { environment } from "./environment.ts";
-import { until } from "./machine.ts";
-import { ModelServer } from "./model-server.ts";
 import { script } from "./script.ts";
 import { Service } from "./service.ts";
 

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { ModelServer } from "./model-server.ts";
+import type { ModelServer } from "../../src/verify/model-server.ts";
 import { Program } from "./program.ts";
 import type { Run } from "./service.ts";
 

@@ -3,9 +3,9 @@ import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
+import { until } from "../../src/verify/holdings.ts";
+import { ModelServer } from "../../src/verify/model-server.ts";
 import { environment } from "./environment.ts";
-import { until } from "./machine.ts";
-import { ModelServer } from "./model-server.ts";
 import { script } from "./script.ts";
 import { command, makeFolder, type Run, Service, serveDatabase } from "./service.ts";
 
