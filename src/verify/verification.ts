@@ -148,9 +148,14 @@ export class Verification {
   }
 
   async stop(): Promise<void> {
+    await this.halt();
+    expectNothing("left below its folders", await remains(await holdings(undefined, [this.#options.place])));
+  }
+
+  /** Ends the service as Ctrl-C does. */
+  async halt(): Promise<void> {
     await this.#end("SIGINT");
     this.#service = undefined;
-    expectNothing("left below its folders", await remains(await holdings(undefined, [this.#options.place])));
   }
 
   isStarted(): boolean {

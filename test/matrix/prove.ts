@@ -59,7 +59,7 @@ export async function prove({ combination, cli, place, cache, phases, signal, on
 /** The page, and what is sent for one question, by a service that works alone. */
 async function trace(combination: Combination, project: string, service: Verification): Promise<void> {
   const wire = new Wire(combination);
-  if (service.isStarted()) await service.stop();
+  if (service.isStarted()) await service.halt();
   const backend = await Backend.start(project, combination["observability"] ?? "");
   const model = await ModelServer.start(script);
   try {
@@ -67,7 +67,7 @@ async function trace(combination: Combination, project: string, service: Verific
     expectSame("the page's status", (await fetch(service.url)).status, 200);
     const answer = await wire.ask(service.url, QUESTION);
     if (!answer.includes("ten years")) throw new Error(`the answer lacks "ten years":\n${answer}`);
-    await service.stop(); // which sends what has not been sent yet
+    await service.halt(); // which sends what has not been sent yet
     wire.check(await backend.seen());
   } finally {
     await backend.stop();
