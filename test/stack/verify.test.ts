@@ -48,7 +48,7 @@ const leftovers = async () =>
   (await readdir(folder)).filter((name) => /^create-ai-stack-verify-.*(?<!\.log)$/.test(name));
 
 test("create --verify makes a project and proves it, whatever settings the shell has", async () => {
-  const { exitCode, output, found } = await run(folder, "my-app", "--yes", "--verify");
+  const { exitCode, output, found } = await run(folder, "my-app", "--yes", "--verify", "--api", "fastmcp");
   expect(exitCode, output).toBe(0);
   expect(found).toMatchObject({ ok: true, name: "my-app", directory: project, verification: { passed: true } });
   expect(results(found.verification)).toEqual(PHASES.map((phase) => `${phase} passed`));
