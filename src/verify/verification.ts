@@ -3,8 +3,8 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { devNull } from "node:os";
 import { join } from "node:path";
 import { EXIT, UserError } from "../errors.ts";
-import { findOnPath, installPythonHint } from "../machine.ts";
-import { uvInVenv } from "../steps.ts";
+import { findOnPath, findTooling } from "../machine.ts";
+import { setupSteps, uvInVenv } from "../steps.ts";
 import { freePort, holdings, remains, until } from "./holdings.ts";
 import { type Call, ModelServer, type Reply } from "./model-server.ts";
 import { Program } from "./program.ts";
@@ -66,7 +66,7 @@ export class Verification {
     await mkdir(join(options.place, "tmp"), { recursive: true });
     const example = await readFile(join(options.project, ".env.example"), "utf8").catch(() => "");
     const settings = [...example.matchAll(/^#? ?([A-Z_]+)=/gm)].map(([, name = ""]) => name);
-    return new Verification(options, findUv(options.project), settings, await ModelServer.start(script));
+    return new Verification(options, await findUv(options.project), settings, await ModelServer.start(script));
   }
 
   async end(): Promise<void> {
@@ -221,11 +221,13 @@ export class Verification {
 /** Of another Python's environment, or of a tracer's. */
 const FOREIGN = /^(?:VIRTUAL_ENV$|PYTHON|OTEL_)/;
 
-function findUv(project: string): string {
+async function findUv(project: string): Promise<string> {
   const uv = [findOnPath("uv"), join(project, uvInVenv())].find((path) => path !== undefined && existsSync(path));
   if (uv !== undefined) return uv;
   const message = "To verify a project takes uv, which is neither on the path nor in its .venv.";
-  throw new UserError({ code: "no-uv", message, hint: installPythonHint(), exitCode: EXIT.failure });
+  const steps = setupSteps(await findTooling()).slice(0, -1);
+  const hint = `To put it there:\n${steps.map((step) => `  ${step}`).join("\n")}`;
+  throw new UserError({ code: "no-uv", message, hint, exitCode: EXIT.failure });
 }
 
 function expectNothing(what: string, found: string[]): void {
