@@ -68,7 +68,7 @@ async function trace(combination: Combination, project: string, service: Verific
     const answer = await wire.ask(service.url, QUESTION);
     if (!answer.includes("ten years")) throw new Error(`the answer lacks "ten years":\n${answer}`);
     await service.halt(); // which sends what has not been sent yet
-    wire.check(await backend.seen());
+    wire.check(await backend.seen(), QUESTION);
   } finally {
     await backend.stop();
     await model.stop();

@@ -1,12 +1,13 @@
 import { USAGE } from "../../src/verify/model-server.ts";
 import { type Seen, type Span, tree } from "../stack/backend.ts";
-import { CALL, MODEL, RUN, SECRETS } from "../stack/script.ts";
+import { ANSWER, CALL, MODEL, RUN, SECRETS } from "../stack/script.ts";
 import type { Combination } from "./combinations.ts";
 import { expectSame } from "./expect-same.ts";
 
 // What a project's observability tool sends for one question, held against what each tool has to tell of it.
 
 const COST = (USAGE.prompt_tokens * 0.4 + USAGE.completion_tokens * 1.6) / 1e6;
+const SESSION = "conversation-1";
 const VENDOR_KEY = "vendor-key-4bd1";
 
 interface Vendor {
@@ -20,6 +21,9 @@ interface Vendor {
   cost: string;
   /** What a search has found. */
   hits: string;
+  /** What was asked and answered, on the spans of a request and of its run, and in which conversation. */
+  shown: [asked: string, answered: string];
+  session: string;
 }
 
 const VENDORS: Record<string, Vendor> = {
@@ -31,6 +35,8 @@ const VENDORS: Record<string, Vendor> = {
     output: "gen_ai.usage.output_tokens",
     cost: "operation.cost",
     hits: "gen_ai.tool.call.result",
+    shown: ["gen_ai.input.messages", "gen_ai.output.messages"],
+    session: "gen_ai.conversation.id",
   },
   langfuse: {
     env: (url) => ({ LANGFUSE_BASE_URL: url, LANGFUSE_PUBLIC_KEY: "public", LANGFUSE_SECRET_KEY: VENDOR_KEY }),
@@ -40,6 +46,8 @@ const VENDORS: Record<string, Vendor> = {
     output: "langfuse.observation.usage_details output",
     cost: "langfuse.observation.cost_details total",
     hits: "langfuse.observation.output",
+    shown: ["langfuse.observation.input", "langfuse.observation.output"],
+    session: "session.id",
   },
   langsmith: {
     env: (url) => ({ LANGSMITH_ENDPOINT: url, LANGSMITH_API_KEY: VENDOR_KEY }),
@@ -49,6 +57,8 @@ const VENDORS: Record<string, Vendor> = {
     output: "langsmith.usage_metadata output_tokens",
     cost: "langsmith.usage_metadata total_cost",
     hits: "gen_ai.completion documents",
+    shown: ["gen_ai.prompt messages", "gen_ai.completion messages"],
+    session: "langsmith.metadata.thread_id",
   },
   opik: {
     env: (url) => ({ OPIK_URL_OVERRIDE: `${url}/api`, OPIK_API_KEY: VENDOR_KEY }),
@@ -58,6 +68,8 @@ const VENDORS: Record<string, Vendor> = {
     output: "gen_ai.usage.output_tokens",
     cost: "gen_ai.usage.cost",
     hits: "gen_ai.tool.call.result",
+    shown: ["input", "output"],
+    session: "thread_id",
   },
 };
 
@@ -66,10 +78,17 @@ interface Api {
   body: (question: string) => object;
   /** The span of the request. */
   span: string;
+  /** The conversation that it is a part of, where that can be told. */
+  session?: string;
 }
 
 const APIS: Record<string, Api> = {
-  fastapi: { path: "/ask?wait=120", body: (question) => ({ question }), span: "POST /ask" },
+  fastapi: {
+    path: "/ask?wait=120",
+    body: (question) => ({ question, session: SESSION }),
+    span: "POST /ask",
+    session: SESSION,
+  },
   fastmcp: {
     path: "/mcp",
     body: (question) => {
@@ -109,7 +128,7 @@ export class Wire {
   }
 
   /** Throws with what is wrong, where a question was all that was asked of the service that has sent this. */
-  check({ requests, spans }: Seen): void {
+  check({ requests, spans }: Seen, question: string): void {
     const [header, value] = this.#vendor.header;
     for (const { path, headers, body } of requests) {
       const { [header]: sent, ...others } = headers;
@@ -128,6 +147,12 @@ export class Wire {
     expectSame("spans, each with those in it", tree(own), [{ [this.#api.span]: [{ "start question": [RUN] }] }]);
     const root = own.find(({ name }) => name === this.#api.span);
     expectSame("the parent of the request", root?.parent, "");
+    for (const { name, attributes } of own.filter(({ name }) => [this.#api.span, "question"].includes(name))) {
+      const [asked, answered] = this.#vendor.shown.map((shown) => JSON.stringify(read(attributes, shown)) ?? "");
+      expectSame(`whether the span ${name} tells the question`, asked?.includes(question), true);
+      expectSame(`whether the span ${name} tells the answer`, answered?.includes(ANSWER), true);
+      expectSame(`the conversation on the span ${name}`, attributes[this.#vendor.session], this.#api.session);
+    }
     for (const { attributes } of own.filter(({ name }) => CALL.includes(name))) {
       const { model, input, output, cost } = this.#vendor;
       const told = [model, input, output].map((name) => read(attributes, name));

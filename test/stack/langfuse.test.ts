@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { until } from "../../src/verify/holdings.ts";
 import { type Span, tree } from "./backend.ts";
-import { CALL, MODEL, QUESTION, READ, RUN, SEARCH, SECRETS } from "./script.ts";
+import { CALL, MODEL, QUESTION, READ, REFUSED, RUN, SEARCH, SECRETS } from "./script.ts";
 import { command, embedded, Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";
 import { authorized, type Run, traced } from "./traced.ts";
@@ -46,7 +46,9 @@ test("a question on the command line is one trace, and its end tells where", asy
   const { spans } = await backend.seen();
   const id = String(spans.find(({ name }) => name === "start question")?.attributes.run_id);
   const run = await backend.trace(id, ["question"]);
-  expect(tree(run)).toEqual([{ "start question": [RUN] }]);
+  expect(tree(run)).toEqual([{ ask: [{ "start question": [RUN] }] }]);
+  for (const span of run.filter(({ name }) => ["ask", "question"].includes(name)))
+    expect(observation(span), span.name).toMatchObject(SHOWN);
   expect(stdout).toContain(`Trace: ${page(run)}`);
 });
 
@@ -92,9 +94,10 @@ test("a question is one trace across processes: request, run, steps, calls to th
     const hit = { source: "sample/billing.md", score: expect.any(Number), text: expect.any(String) };
     expect(JSON.parse(String(output))).toContainEqual(expect.objectContaining(hit));
   }
-  for (const { name, attributes } of spans.filter(({ name }) => /^(question|chat|execute_tool|llm)/.test(name))) {
+  for (const { name, attributes } of spans) {
     const who = { "session.id": "s-1", "user.id": "u-1", "langfuse.trace.tags": ["beta", "eu"] };
     expect(attributes, name).toMatchObject(who);
+    if (["POST /ask", "question"].includes(name)) expect(observation({ attributes }), name).toMatchObject(SHOWN);
   }
   expect(run.trace_url).toBe(page(spans));
   const listed = await service.call("GET", "/runs?limit=1", undefined, authorized);
@@ -176,6 +179,8 @@ test("without content, traces tell neither what was asked nor what was answered,
 });
 
 test("no secret leaves, but the keys in their header; nobody asks how the service is", async () => {
+  const { exitCode, stderr } = await command(options("ask"), REFUSED);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("Wrong key: Bearer ***")]);
   const { requests, spans } = await backend.seen();
   const own = requests.filter(({ path }) => path.startsWith("/api/public/"));
   const secrets = [...Object.values(SECRETS), KEYS.LANGFUSE_SECRET_KEY, new URL((await embedded(data)).url).password];
@@ -186,13 +191,27 @@ test("no secret leaves, but the keys in their header; nobody asks how the servic
   }
   const paths = ["projects", "scores", "v2/datasets", "dataset-items"].map((path) => `/api/public/${path}`);
   expect(new Set(own.map(({ path }) => path))).toEqual(new Set([TRACES, ...paths]));
+  expect(JSON.stringify(spans)).toContain("Wrong key: Bearer ***");
   expect(spans.filter(({ name }) => /healthz|readyz/.test(name))).toEqual([]);
+});
+
+test("what finds the queue full is dropped, counted and told once, and holds up no question", async () => {
+  await backend.behave("hang");
+  const small = { OTEL_BSP_MAX_QUEUE_SIZE: "4", OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "2" };
+  const { exitCode, stdout, stderr } = await command(options("ask", small), QUESTION);
+  expect([exitCode, stdout], stderr).toEqual([0, expect.stringContaining("ten years")]);
+  expect(stderr.match(/[1-9]\d* spans and 0 scores did not reach Langfuse/g), stderr).toHaveLength(1);
+  expect(stderr.match(/Queue full/g)?.length ?? 0, stderr).toBe(0);
+  await backend.behave("ok");
 });
 
 test("a backend that refuses, talks nonsense or hangs holds up no answer, and the end tells what was lost", async () => {
   for (const behaviour of ["401", "429", "500", "garbage", "hang"]) {
     await backend.behave(behaviour);
-    expect(await ask(`How long are invoices kept? (${behaviour})`)).toMatchObject({ status: "succeeded" });
+    const run = await ask(`How long are invoices kept? (${behaviour})`);
+    expect(run).toMatchObject({ status: "succeeded" });
+    const feedback = await service.request("POST", `/runs/${run.id}/feedback`, { helpful: false }, authorized);
+    expect(feedback.status).toBe(204);
     await until("it had its chance", 30, async () => (await backend.answered(behaviour)) > 0);
   }
   expect(await ask("How long are invoices kept? (hangs still)")).toMatchObject({ status: "succeeded" });
@@ -205,9 +224,10 @@ test("a backend that refuses, talks nonsense or hangs holds up no answer, and th
     expect(output).not.toContain("Traceback");
     expect(output.split("\n").filter((line) => /export|Langfuse/.test(line))).toEqual([
       expect.stringContaining("Traces do not reach Langfuse."),
-      expect.stringMatching(/\d+ of \d+ spans did not reach Langfuse\./),
+      expect.stringMatching(/\d+ spans and \d+ scores did not reach Langfuse\./),
     ]);
   }
+  expect(service.output).toMatch(/ [1-9] scores did not reach/);
 });
 
 test("without its backend, a command ends all the same, with two lines", async () => {
@@ -230,6 +250,9 @@ function observation({ attributes }: Pick<Span, "attributes">): Record<string, u
   const own = Object.entries(attributes).filter(([name]) => name.startsWith(prefix));
   return Object.fromEntries(own.map(([name, value]) => [name.slice(prefix.length), value]));
 }
+
+/** What the spans of a request and of its run show; Langfuse lists what stands at the root. */
+const SHOWN = { input: JSON.stringify(QUESTION), output: '"Invoices are kept for ten years."' };
 
 const SAID = "Generated response";
 const EXAMPLE = `

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { until } from "../../src/verify/holdings.ts";
 import { type Seen, type Span, tree } from "./backend.ts";
-import { CALL, MODEL, READ, RUN, SECRETS } from "./script.ts";
+import { CALL, MODEL, READ, REFUSED, RUN, SECRETS } from "./script.ts";
 import { command, embedded, type Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";
 import { authorized, type Run, traced } from "./traced.ts";
@@ -52,7 +52,8 @@ test("a question on the command line is one trace, and its end tells where", asy
   const { spans, requests } = await backend.seen();
   const id = String(spans.find(({ name }) => name === "start question")?.attributes["langsmith.metadata.run_id"]);
   const run = await backend.trace(id, ["question"]);
-  expect(tree(run)).toEqual([{ "start question": [RUN] }]);
+  expect(tree(run)).toEqual([{ ask: [{ "start question": [RUN] }] }]);
+  for (const { attributes } of run.filter(({ name }) => ["ask", "question"].includes(name))) expectShown(attributes);
   expect(sent(requests, "/sessions?upsert=True")).toMatchObject([{ name: "questions" }]); // it was not there yet
   expect(stdout).toContain(`Trace: ${await page(run)}`);
 });
@@ -109,8 +110,9 @@ test("who asked is on the spans, and what the answer was worth is feedback on it
   expect((await service.request("POST", `/runs/${run.id}/feedback`, given, authorized)).status).toBe(204);
   const spans = await backend.trace(run.id, ["question", "POST /ask"]);
   const who = { "langsmith.metadata.thread_id": "s-1", "langsmith.metadata.user_id": "u-1" };
-  for (const { name, attributes } of spans.filter(({ name }) => /^(chat|execute_tool|llm)/.test(name))) {
+  for (const { name, attributes } of spans) {
     expect(attributes, name).toMatchObject({ ...who, "langsmith.span.tags": "beta,eu" });
+    if (["POST /ask", "question"].includes(name)) expectShown(attributes);
   }
   const [feedback] = await until("the feedback", 30, async () => {
     const all = sent((await backend.seen()).requests, "/feedback").filter(({ key }) => key === "helpful");
@@ -156,7 +158,7 @@ test("without content, traces tell neither what was asked nor what was answered"
   expect([exitCode, stdout], stderr).toEqual([0, expect.stringContaining("ten years")]);
   const spans = (await backend.seen()).spans.slice(before);
   expect(spans.flatMap(({ events }) => events)).toMatchObject([
-    { attributes: { "exception.type": "TimeoutError" } },
+    { attributes: { "exception.type": "app.llm.ModelError" } },
     { name: expect.stringContaining("attempt") },
   ]);
   for (const told of [JSON.stringify(spans), stderr]) {
@@ -196,6 +198,8 @@ test("killed in mid-run, it goes on in the same trace", async () => {
 });
 
 test("no secret leaves, but the key in its header; nobody asks how the service is", async () => {
+  const { exitCode, stderr } = await command(options("ask"), REFUSED);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("Wrong key: Bearer ***")]);
   const { requests, spans } = await backend.seen();
   const secrets = [...Object.values({ ...SECRETS, ...KEY }), new URL((await embedded(data)).url).password];
   const own = requests.filter(({ headers }) => headers["x-api-key"] === KEY.LANGSMITH_API_KEY);
@@ -205,7 +209,18 @@ test("no secret leaves, but the key in its header; nobody asks how the service i
     if (path === "/otel/v1/traces") expect(headers["langsmith-project"]).toBe("questions");
     for (const secret of secrets) expect(JSON.stringify(others) + body).not.toContain(secret);
   }
+  expect(JSON.stringify(spans)).toContain("Wrong key: Bearer ***");
   expect(spans.filter(({ name }) => /healthz|readyz/.test(name))).toEqual([]);
+});
+
+test("what finds the queue full is dropped, counted and told once, and holds up no question", async () => {
+  await backend.behave("hang");
+  const small = { OTEL_BSP_MAX_QUEUE_SIZE: "4", OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "2" };
+  const { exitCode, stdout, stderr } = await command(options("ask", small), "How long are invoices kept?");
+  expect([exitCode, stdout], stderr).toEqual([0, expect.stringContaining("ten years")]);
+  expect(stderr.match(/[1-9]\d* spans and 0 scores did not reach LangSmith/g), stderr).toHaveLength(1);
+  expect(stderr.match(/Queue full/g)?.length ?? 0, stderr).toBe(0);
+  await backend.behave("ok");
 });
 
 test("a backend that refuses, talks nonsense or hangs holds up no answer, and no feedback", async () => {
@@ -224,7 +239,7 @@ test("a backend that refuses, talks nonsense or hangs holds up no answer, and no
   for (const { output } of [service, worker]) {
     expect(output).not.toContain("Traceback");
     expect(output.split("\n").filter((line) => /export/.test(line)).length, output).toBeLessThanOrEqual(2);
-    expect(output.match(/\d+ spans did not reach LangSmith/g)).toHaveLength(1);
+    expect(output.match(/[1-9]\d* spans and [1-9] scores did not reach LangSmith/g)).toHaveLength(1);
   }
 });
 
@@ -240,6 +255,14 @@ test("without its backend, a command ends all the same, with two warnings", asyn
 // biome-ignore lint/suspicious/noExplicitAny: JSON
 function read(attributes: Span["attributes"] | undefined, name: string): any {
   return JSON.parse(String(attributes?.[name]));
+}
+
+/** The spans of a request and of its run: LangSmith lists what stands at the root. */
+function expectShown(attributes: Span["attributes"]) {
+  expect(attributes["langsmith.span.kind"]).toBe("chain");
+  const [asked, answered] = ["How long are invoices kept?", "Invoices are kept for ten years."];
+  expect(read(attributes, "gen_ai.prompt")).toEqual({ messages: [{ role: "user", content: asked }] });
+  expect(read(attributes, "gen_ai.completion")).toEqual({ messages: [{ role: "assistant", content: answered }] });
 }
 
 /** Where LangSmith's SDK would show the start of the run. */

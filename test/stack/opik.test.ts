@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { until } from "../../src/verify/holdings.ts";
 import { type Span, tree } from "./backend.ts";
-import { CALL, MODEL, QUESTION, READ, RUN, SEARCH, SECRETS } from "./script.ts";
+import { CALL, MODEL, QUESTION, READ, REFUSED, RUN, SEARCH, SECRETS } from "./script.ts";
 import { command, embedded, makeFolder, type Service } from "./service.ts";
 import { projectWith } from "./stacks.ts";
 import { authorized, type Run, traced } from "./traced.ts";
@@ -74,7 +74,9 @@ test("a question on the command line is one trace, and its end tells where", asy
   const { spans } = await backend.seen();
   const id = String(spans.find(({ name }) => name === "start question")?.attributes["run_id"]);
   const run = await backend.trace(id, ["question"]);
-  expect(tree(run)).toEqual([{ "start question": [RUN] }]);
+  expect(tree(run)).toEqual([{ ask: [{ "start question": [RUN] }] }]);
+  for (const { name, attributes } of run.filter(({ name }) => ["ask", "question"].includes(name)))
+    expect(attributes, name).toMatchObject(SHOWN);
   expect(stdout).toContain(`Trace: ${page(run)}`);
 });
 
@@ -118,8 +120,8 @@ test("a question is one trace across processes: request, run, steps, calls to th
     project_name: "demo",
     environment: "staging",
     name: "POST /ask",
-    input: { role: "user", parts: [{ content: expect.stringContaining(QUESTION) }] },
-    output: { role: "assistant", parts: [{ content: "Invoices are kept for ten years." }] },
+    input: { input: QUESTION },
+    output: { output: "Invoices are kept for ten years." },
   });
   expect(run.trace_url).toBe(page(spans));
   const listed = await service.call("GET", "/runs?limit=1", undefined, authorized);
@@ -134,9 +136,10 @@ test("who asked is on the trace and its spans, its score comes too, and a client
   expect((await service.request("POST", `/runs/${run.id}/feedback`, feedback, authorized)).status).toBe(204);
   const spans = await backend.trace(run.id, ["question", "POST /ask", "feedback: helpful"]);
   expect(spans.filter(({ parent }) => parent === "").map(({ name }) => name)).toEqual(["POST /ask"]);
-  for (const { name, attributes } of spans.filter(({ name }) => /^(chat|execute_tool|llm)/.test(name))) {
+  for (const { name, attributes } of spans.filter(({ name }) => !name.startsWith("feedback"))) {
     const on = { thread_id: "s-1", "opik.metadata.user": "u-1", "opik.tags": ["beta", "eu"] };
     expect(attributes, name).toMatchObject(on);
+    if (["POST /ask", "question"].includes(name)) expect(attributes, name).toMatchObject(SHOWN);
   }
   const labels = { thread_id: "s-1", metadata: { user: "u-1" }, tags: ["beta", "eu"] };
   expect(await kept(spans, "thread_id")).toMatchObject(labels);
@@ -194,7 +197,7 @@ test("with Prefect and FastMCP, a question is one trace as well, and without con
   const calls = spans.filter(({ name }) => name === CALL[0]);
   expect([calls.length, new Set(calls.map(({ trace }) => trace)).size]).toEqual([3, 1]);
   const own = spans.filter(({ trace }) => trace === calls[0]?.trace).sort((a, b) => a.start - b.start);
-  expect(tree(own)).toEqual([{ "start question": [RUN] }]);
+  expect(tree(own)).toEqual([{ ask: [{ "start question": [RUN] }] }]);
   const bodies = after.requests.slice(before.requests.length).map(({ body }) => body);
   expect(JSON.stringify([spans, bodies])).not.toMatch(/Rumpelstiltskin|ten years/);
 }, 180_000);
@@ -222,6 +225,8 @@ test("killed in mid-run, it goes on in the same trace; each attempt at a step is
 });
 
 test("no secret leaves, but the key in its header; nobody asks how the service is", async () => {
+  const { exitCode, stderr } = await command(options("ask"), REFUSED);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("Wrong key: Bearer ***")]);
   const { requests, spans } = await backend.seen();
   const secrets = [...Object.values({ ...SECRETS, ...KEY }), new URL((await embedded(data)).url).password];
   for (const { path, headers, body } of requests.slice(1)) {
@@ -230,7 +235,18 @@ test("no secret leaves, but the key in its header; nobody asks how the service i
     if (path.includes("/otel/")) expect(others["projectname"]).toBe("demo");
     for (const secret of secrets) expect(JSON.stringify(others) + body).not.toContain(secret);
   }
+  expect(JSON.stringify(spans)).toContain("Wrong key: Bearer ***");
   expect(spans.filter(({ name }) => /healthz|readyz/.test(name))).toEqual([]);
+});
+
+test("what finds the queue full is dropped, counted and told once, and holds up no question", async () => {
+  await backend.behave("hang");
+  const small = { OTEL_BSP_MAX_QUEUE_SIZE: "4", OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "2" };
+  const { exitCode, stdout, stderr } = await command(options("ask", small), QUESTION);
+  expect([exitCode, stdout], stderr).toEqual([0, expect.stringContaining("ten years")]);
+  expect(stderr.match(/\d+ spans and scores have not reached Opik/g), stderr).toHaveLength(1);
+  expect(stderr.match(/Queue full/g)?.length ?? 0, stderr).toBe(0);
+  await backend.behave("ok");
 });
 
 test("a backend that refuses, talks nonsense or hangs holds up no answer", async () => {
@@ -249,7 +265,7 @@ test("a backend that refuses, talks nonsense or hangs holds up no answer", async
   for (const { output } of [service, worker]) {
     expect(output).not.toContain("Traceback");
     expect(output.split("\n").filter((line) => /export|Opik|OTLP/.test(line)).length, output).toBeLessThanOrEqual(2);
-    expect(output).toMatch(/\d+ spans have not reached Opik/);
+    expect(output).toMatch(/\d+ spans and scores have not reached Opik/);
   }
 });
 
@@ -257,7 +273,7 @@ test("without its backend, a command ends all the same; without a key, spans are
   await backend.stop();
   const refused = await command(options("ask"), QUESTION);
   expect([refused.exitCode, refused.stdout], refused.stderr).toEqual([0, expect.stringContaining("ten years")]);
-  expect(refused.stderr).toMatch(/\d+ spans have not reached Opik/);
+  expect(refused.stderr).toMatch(/\d+ spans and scores have not reached Opik/);
   expect(refused.stderr).not.toContain("Traceback");
   const none = { OPIK_API_KEY: "", OPIK_URL_OVERRIDE: "", TRACE_CONSOLE: "true" };
   const printed = await command(options("ask", none), QUESTION);
@@ -274,6 +290,9 @@ function page(spans: Span[]): string {
   const api = `${backend.url}/api/`;
   return `${api}v1/session/redirect/projects/?trace_id=${uuid(spans)}&path=${Buffer.from(api).toString("base64")}`;
 }
+
+/** What the spans of a request and of its run show. */
+const SHOWN = { input: QUESTION, output: "Invoices are kept for ten years." };
 
 const FAILING = `
 import asyncio

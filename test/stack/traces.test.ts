@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, inject, test } from "vitest";
 import { until } from "../../src/verify/holdings.ts";
 import { type Span, tree } from "./backend.ts";
-import { CALL, MODEL, READ, RUN, SEARCH, SECRETS } from "./script.ts";
+import { CALL, MODEL, READ, REFUSED, RUN, SEARCH, SECRETS } from "./script.ts";
 import { command, embedded, type Service } from "./service.ts";
 import { authorized, type Run, traced } from "./traced.ts";
 
@@ -46,7 +46,9 @@ test("a question on the command line is one trace, and its end tells where", asy
   const { spans } = await backend.seen();
   const id = String(spans.find(({ name }) => name === "start question")?.attributes.run_id);
   const run = await backend.trace(id, ["question"]);
-  expect(tree(run)).toEqual([{ "start question": [RUN] }]);
+  expect(tree(run)).toEqual([{ ask: [{ "start question": [RUN] }] }]);
+  for (const { name, attributes } of run.filter(({ name }) => ["ask", "question"].includes(name)))
+    expect(attributes, name).toMatchObject(SHOWN);
   expect(stdout).toContain(`Trace: ${page(run)}`);
 });
 
@@ -102,8 +104,9 @@ test("who asked is on the spans, and what the answer was worth comes into its tr
   const feedback = { helpful: true, comment: "Short." };
   expect((await service.request("POST", `/runs/${run.id}/feedback`, feedback, authorized)).status).toBe(204);
   const spans = await backend.trace(run.id, ["question", "POST /ask", "feedback: helpful"]);
-  for (const { name, attributes } of spans.filter(({ name }) => /^(chat|execute_tool|llm)/.test(name))) {
+  for (const { name, attributes } of spans.filter(({ name }) => !name.startsWith("feedback"))) {
     expect(attributes, name).toMatchObject({ "gen_ai.conversation.id": "s-1", "user.id": "u-1", tags: "beta,eu" });
+    if (["POST /ask", "question"].includes(name)) expect(attributes, name).toMatchObject(SHOWN);
   }
   expect(spans.find(({ name }) => name === "feedback: helpful")?.attributes).toMatchObject({
     "logfire.feedback.name": "helpful",
@@ -168,7 +171,7 @@ test("killed in mid-run, it goes on in the same trace; each attempt at a step is
   expect(run.trace_url).toBe(page(spans));
   expect(spans.flatMap(({ events }) => events)).toMatchObject([
     { name: expect.stringContaining("attempt") },
-    { name: "exception", attributes: { "exception.type": "TimeoutError" } },
+    { name: "exception", attributes: { "exception.type": "app.llm.ModelError" } },
   ]);
 });
 
@@ -180,6 +183,8 @@ test("OpenTelemetry's own variable sends to any backend, without a token", async
 });
 
 test("no secret leaves, but the token in its header; nobody asks how the service is", async () => {
+  const { exitCode, stderr } = await command(options("ask"), REFUSED);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("Wrong key: Bearer ***")]);
   const { requests: all, spans } = await backend.seen();
   const requests = all.filter(({ path }) => !path.startsWith("/Rumpelstiltskin")); // these were for a model
   const secrets = [...Object.values({ ...SECRETS, ...TOKEN }), new URL((await embedded(data)).url).password];
@@ -189,7 +194,18 @@ test("no secret leaves, but the token in its header; nobody asks how the service
     for (const secret of secrets) expect(JSON.stringify(others) + body).not.toContain(secret);
   }
   expect(new Set(requests.map(({ path }) => path))).toEqual(new Set(["/v1/info", "/v1/traces", "/v1/logs"]));
+  expect(JSON.stringify(spans)).toContain("Wrong key: Bearer ***");
   expect(spans.filter(({ name }) => /healthz|readyz/.test(name))).toEqual([]);
+});
+
+test("what finds the queue full is dropped, counted and told once, and holds up no question", async () => {
+  await backend.behave("hang");
+  const small = { OTEL_BSP_MAX_QUEUE_SIZE: "4", OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "2" };
+  const { exitCode, stdout, stderr } = await command(options("ask", small), "How long are invoices kept?");
+  expect([exitCode, stdout], stderr).toEqual([0, expect.stringContaining("ten years")]);
+  expect(stderr.match(/\d+ spans did not reach Logfire: its queue was full/g), stderr).toHaveLength(1);
+  expect(stderr.match(/Queue full/g)?.length ?? 0, stderr).toBe(1);
+  await backend.behave("ok");
 });
 
 test("a backend that refuses, talks nonsense or hangs holds up no answer, and what it refused comes later", async () => {
@@ -232,6 +248,12 @@ test("without its backend, a command ends all the same, with one warning", async
 function page(spans: Span[]): string {
   return `${backend.url}/team/demo?q=trace_id%3D%27${spans[0]?.trace}%27`;
 }
+
+/** What the spans of a request and of its run show. */
+const SHOWN = {
+  "gen_ai.input.messages": expect.stringContaining('"content": "How long are invoices kept?"'),
+  "gen_ai.output.messages": expect.stringContaining('"content": "Invoices are kept for ten years."'),
+};
 
 const ELSEWHERE = `
 import asyncio

@@ -44,16 +44,16 @@ const MORE: Record<string, [lines: number, why: string]> = {
   ],
   "extractive answerer": [13, "it knows where sentences end, and which quotes are of something else"],
   evaluation: [75, "rules and a model as judges, limits, a table beside the JSON, scores for an experiment"],
-  llm: [39, "servers that differ in what they stream, errors that say what to set, prices, tokens by kind"],
-  agent: [12, "a reminder for models that write prose, and who asks, for the traces"],
-  "command line": [83, "a progress bar and each file's outcome, eval, and what an API adds"],
+  llm: [44, "servers that differ in what they stream, errors that say what to set but no key, prices, tokens by kind"],
+  agent: [13, "a reminder for models that write prose, and who asks, for the traces"],
+  "command line": [86, "a progress bar and each file's outcome, eval, a span around a question, and what an API adds"],
   "config, CI, Docker": [50, "three lines for each variable in .env.example"],
   workflow: [
     222,
     "errors of its own database; executors.py: runs of a dead process move on, those of a live one never, and a full disk is told",
   ],
   "workflow/prefect": [
-    529,
+    530,
     "its runner starts a process a run, so worker.py takes runs and moves those of the dead; it has no events and no storage that all processes share, so records.py keeps both on its server",
   ],
   database: [17, "the refusal of another embedding model, and reindex"],
@@ -63,24 +63,24 @@ const MORE: Record<string, [lines: number, why: string]> = {
       " $vectorSearch, and exactly where the server has none",
   ],
   observability: [
-    99,
-    "a backend that hangs holds nothing up, the link to a trace, tools, who asked, feedback, experiments, and content that can be left out",
+    130,
+    "a backend that hangs holds nothing up and what is dropped is counted, the link to a trace, tools, question and answer at the root, who asked, feedback, experiments, and content that can be left out",
   ],
   "observability/langsmith": [
-    226,
-    "its SDK sends plain spans and no more: settings of its own, the form that it needs, feedback, what is lost and experiments",
+    247,
+    "its SDK sends plain spans and no more: settings of its own, the form that it needs, feedback, what is lost, of scores too, experiments, and question, answer and who asked at the root",
   ],
   "observability/opik": [
-    277,
+    289,
     "a score and a link need Opik's own ids, so opik.py gives spans ids that follow from a traceparent, and tells of" +
       " traces, labels and scores, which Opik does not take from such spans",
   ],
   "observability/langfuse": [
-    195,
-    "spans are OpenTelemetry's, so its provider, exporter and attributes stand here; what is lost is counted; experiments",
+    221,
+    "spans are OpenTelemetry's, so its provider, exporter and attributes stand here; what is lost is counted, of scores too; experiments; question, answer and who asked at the root",
   ],
-  "api/fastmcp": [25, "two transports, of which one is a command, and feedback"],
-  "app in all": [609, "what the parts above take more, and formats.py; not yet within the budget"],
+  "api/fastmcp": [27, "two transports, of which one is a command, feedback, and the answer for the trace"],
+  "app in all": [653, "what the parts above take more, and formats.py; not yet within the budget"],
 };
 /** Data, not to be read. */
 const DATA = ["embedded/minilm-vocabulary.txt", "constraints.txt"];

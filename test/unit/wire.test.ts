@@ -14,6 +14,9 @@ test("each tool of the catalogue has a check of what it sends, and one without i
   expect(() => new Wire({ observability: "logfire", api: "telegraph" })).toThrow(/telegraph.* APIS in/);
 });
 
+const [ASKED, ANSWERED] = ["gen_ai.input.messages", "gen_ai.output.messages"];
+const SESSION = "gen_ai.conversation.id";
+
 describe("the check of a trace", () => {
   const wire = new Wire({ observability: "logfire", api: "fastapi" });
   const { LOGFIRE_TOKEN: token = "", LLM_API_KEY: key = "" } = wire.env("");
@@ -26,9 +29,14 @@ describe("the check of a trace", () => {
       const start = Object.keys(spans).length;
       spans[id] = { trace: "t", id, parent, name, start, status: 0, attributes, resource: {}, events: [] };
     };
-    add("request", "", "POST /ask");
+    const shown = {
+      [ASKED]: '[{"content": "Why?"}]',
+      [ANSWERED]: '[{"content": "Invoices are kept for ten years."}]',
+      [SESSION]: "conversation-1",
+    };
+    add("request", "", "POST /ask", { ...shown });
     add("start", "request", "start question");
-    add("run", "start", "question");
+    add("run", "start", "question", { ...shown });
     for (const name of ["llm 1", "search_documents 1.1", "llm 2", "read_document 2.1", "llm 3"]) {
       const [kind] = name.split(" ");
       add(name, "run", name);
@@ -42,7 +50,7 @@ describe("the check of a trace", () => {
     return { requests: [request], spans: Object.values(spans) };
   }
 
-  test("accepts a whole one", () => expect(() => wire.check(seen())).not.toThrow());
+  test("accepts a whole one", () => expect(() => wire.check(seen(), "Why?")).not.toThrow());
 
   test.each<[string, RegExp, Parameters<typeof seen>[0]]>([
     ["no authorization", /header authorization/, (request) => delete request.headers["authorization"]],
@@ -56,6 +64,9 @@ describe("the check of a trace", () => {
       (_, spans) => Object.assign(spans["request"] as Span, { parent: "x" }),
     ],
     ["no step", /each with those in it/, (_, spans) => delete spans["llm 2"]],
+    ["no question", /POST \/ask tells the question/, (_, spans) => delete spans["request"]?.attributes[ASKED]],
+    ["no answer", /question tells the answer/, (_, spans) => delete spans["run"]?.attributes[ANSWERED]],
+    ["no conversation", /conversation on the span POST/, (_, spans) => delete spans["request"]?.attributes[SESSION]],
     ["no tokens", /tokens/, (_, spans) => delete spans["llm 2 call"]?.attributes["gen_ai.usage.input_tokens"]],
     ["no cost", /cost/, (_, spans) => delete spans["llm 2 call"]?.attributes["operation.cost"]],
     [
@@ -63,5 +74,5 @@ describe("the check of a trace", () => {
       /not found/,
       (_, spans) => delete spans["search_documents 1.1 call"]?.attributes["gen_ai.tool.call.result"],
     ],
-  ])("refuses %s", (_, why, change) => expect(() => wire.check(seen(change))).toThrow(why));
+  ])("refuses %s", (_, why, change) => expect(() => wire.check(seen(change), "Why?")).toThrow(why));
 });

@@ -35,7 +35,8 @@ async def test_a_question_is_one_trace(
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         with observability.span("request"):
             run_id = await workflows.start_question(Question(question="How long are invoices kept?"))
-        run = await workflows.wait(run_id, 60)
+            run = await workflows.wait(run_id, 60)
+            observability.answered(run and run.result)
     assert run and run.status == "succeeded"
     spans = exporter.get_finished_spans()
     calls = [span for span in spans if span.name.startswith("chat ")]
@@ -45,6 +46,11 @@ async def test_a_question_is_one_trace(
     ]
     assert run.trace_url is None
     assert len({span.context.trace_id for span in spans if span.context}) == 1
+    for span in spans:
+        if span.name in ("request", "question"):
+            shown = str(dict(span.attributes or {}))
+            assert "How long are invoices kept?" in shown
+            assert "kept for ten" in shown
     told = str(dict(calls[-1].attributes or {}))  # each tool has its own names for it
     assert settings.llm_model in told
     assert "1000" in told  # tokens

@@ -87,14 +87,17 @@ async def worker() -> None:
 @command
 async def ask(question: str) -> None:
     """Ask the documents a question."""
-    from app import agent, workflows
+    from app import agent, observability, workflows
 
     try:
         asked = agent.Question(question=question)
     except ValidationError as error:
         raise UserError(f"question: {error.errors()[0]['msg']}") from None
     async with _stack():
-        _show(await workflows.wait(await workflows.start_question(asked), 300))
+        with observability.span("ask"):
+            run = await workflows.wait(await workflows.start_question(asked), 300)
+            observability.answered(run and run.result)
+        _show(run)
 
 
 @command

@@ -52,14 +52,16 @@ class RunStep(Protocol):
 async def answer(question: Question, run_step: RunStep, on_text: llm.OnText) -> Answer:
     """Let the model call tools until it answers or a limit in the settings is reached."""
     result = Answer(text="", model="")
-    try:
-        async with asyncio.timeout(settings.agent_max_seconds) as limit:
-            with observability.labels(question.session, question.user, question.tags):
-                return await _work(question, result, run_step, on_text)
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        return _stop(result, "time")
+    with observability.asking(question):
+        try:
+            async with asyncio.timeout(settings.agent_max_seconds) as limit:
+                await _work(question, result, run_step, on_text)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            _stop(result, "time")
+        observability.answered(result)
+        return result
 
 
 async def _work(question: Question, result: Answer, run_step: RunStep, on_text: llm.OnText) -> Answer:

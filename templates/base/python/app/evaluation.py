@@ -148,7 +148,7 @@ async def _judge(case: Case, answer: Answer) -> tuple[Verdict, float | None]:
     asked = {"question": case.question, "expected": case.expected, "answer": answer.text, "quotes": quotes}
     messages: list[Any] = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": json.dumps(asked)}]
     judge, model = llm.client().with_options(max_retries=3), limits.eval_judge_model
-    with llm.explain("EVAL_JUDGE_MODEL"), observability.llm_call(model, judge.base_url.host, messages) as record:
+    with observability.llm_call(model, judge.base_url.host, messages) as record, llm.explain("EVAL_JUDGE_MODEL"):
         reply = await judge.chat.completions.parse(
             model=model, messages=messages, response_format=Verdict, timeout=settings.llm_timeout_seconds
         )

@@ -80,7 +80,7 @@ async def complete(messages: Messages, tools: Tools, on_text: OnText) -> Complet
     """Ask the configured model. `on_text` gets the answer's text in pieces, as it grows. Raises `ModelError`."""
     name = settings.llm_model or "extractive"
     provider = client().base_url.host if settings.llm_model else "built-in"
-    with explain("LLM_MODEL"), observability.llm_call(name, provider, messages) as record:
+    with observability.llm_call(name, provider, messages) as record, explain("LLM_MODEL"):
         async with asyncio.timeout(settings.llm_timeout_seconds):
             if settings.llm_model:
                 completion = await _ask(messages, tools, on_text)
@@ -116,14 +116,19 @@ def explain(model_setting: str) -> Iterator[None]:
             wait = float(error.response.headers.get("retry-after", 0))
         detail = error.body.get("message") if isinstance(error.body, dict) else error.message
         hints = {401: " LLM_API_KEY is missing or wrong.", 404: f" Are {model_setting} and LLM_BASE_URL right?"}
-        message = f"{server} answered {code}: {str(detail)[:500]}{hints.get(code, '')}"
+        message = f"{server} answered {code}: {_without_key(detail)[:500]}{hints.get(code, '')}"
         message += f" It says to wait for {wait:.0f} s; AGENT_MAX_SECONDS allows less." if wait > most else ""
         passes = (code in (408, 409, 429) or code >= 500) and wait <= most
         raise ModelError(message, wait=wait if passes else None) from None
     except openai.APIConnectionError as error:
         raise ModelError(f"No connection to {server}: {error.__cause__}. Is LLM_BASE_URL right?", wait=0) from None
     except (openai.APIError, JSONDecodeError, UnicodeDecodeError) as error:  # inside the stream
-        raise ModelError(f"{server} broke off its answer: {error}", wait=0) from None
+        raise ModelError(f"{server} broke off its answer: {_without_key(error)}", wait=0) from None
+
+
+def _without_key(said: object) -> str:
+    """What a server says; some repeat the key that they were sent."""
+    return str(said).replace(settings.llm_api_key, "***") if settings.llm_api_key else str(said)
 
 
 def count(completion: Completion, model: str, usage: CompletionUsage) -> None:

@@ -169,7 +169,9 @@ async def follow_run(
     """The events of a run, from behind `Last-Event-ID` on, until it ends."""
     async for event in workflows.events(run.id, last_event_id):
         yield ServerSentEvent(id=str(event.number), event=event.type, data=event.data)
-    yield ServerSentEvent(event="run", data=await workflows.get_run(run.id))
+    ended = await workflows.get_run(run.id)
+    observability.answered(ended and ended.result)
+    yield ServerSentEvent(event="run", data=ended)
 
 
 @routes.post("/runs/{run_id}/cancel")
@@ -194,6 +196,7 @@ async def give_feedback(run: Existing, feedback: Feedback) -> None:
 
 async def _finished(run_id: str, seconds: float, response: Response) -> Run:
     run = await get_run(run_id, seconds)
+    observability.answered(run.result)
     response.headers["Location"] = f"/runs/{run_id}"
     if not seconds:
         return run  # not waited for, so what becomes of it is no answer to this request

@@ -217,7 +217,9 @@ async def follow(run_id: str, seconds: float, context: Context) -> Run:
             async for event in workflows.events(run_id):
                 if event.type == "step":
                     await context.report_progress(event.number, message=event.data["name"])
-    return await _known(run_id)
+    run = await _known(run_id)
+    observability.answered(run.result)
+    return run
 
 
 def succeeding(run: Run) -> Run:

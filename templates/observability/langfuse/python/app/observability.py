@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from base64 import b64encode
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import cache
@@ -28,13 +29,15 @@ from opentelemetry.trace import Span, Status
 from pydantic import BaseModel, Field
 from pydantic_core import to_json, to_jsonable_python
 
-from app.models import UserError
+from app.models import Answer, UserError
 from app.settings import FromEnvironment, settings
 
 if TYPE_CHECKING:
+    from httpx import Response
     from langfuse import Langfuse
     from langfuse.api import DatasetItem
 
+    from app.agent import Question
     from app.llm import Completion
 
 Input = TypeVar("Input")
@@ -59,6 +62,8 @@ class ObservabilitySettings(FromEnvironment):
 
 tool = ObservabilitySettings()
 client: "Langfuse | None" = None
+score_counts = Counter[str]()
+said = set[str]()
 traces_url: str | None = None
 
 
@@ -72,8 +77,10 @@ async def lifespan() -> AsyncIterator[None]:
         log.info("Traces are not kept: %s is not set.", " and ".join(missing))
         yield
         return
+    import httpx
     from langfuse import Langfuse
 
+    logging.getLogger("langfuse").addFilter(_is_new)
     exporter = _Exporter()
     client = Langfuse(
         public_key=tool.langfuse_public_key,
@@ -83,6 +90,7 @@ async def lifespan() -> AsyncIterator[None]:
         tracer_provider=provider,
         span_exporter=exporter,
         should_export_span=exporter.wants,
+        httpx_client=httpx.Client(timeout=5, event_hooks={"response": [_count_scores]}),
         flush_interval=1,  # what a process has not sent when it is killed is lost
     )
     Thread(target=_learn_address, args=[client], daemon=True).start()
@@ -92,8 +100,9 @@ async def lifespan() -> AsyncIterator[None]:
         stopping = Thread(target=client.shutdown, daemon=True)
         stopping.start()
         stopping.join(timeout=5)
-        if exporter.taken < exporter.ended:
-            log.warning("%s of %s spans did not reach Langfuse.", exporter.ended - exporter.taken, exporter.ended)
+        lost = exporter.ended - exporter.taken, score_counts["given"] - score_counts["taken"]
+        if any(lost):
+            log.warning("%s spans and %s scores did not reach Langfuse.", *lost)
 
 
 def trace_url(traceparent: str | None) -> str | None:
@@ -105,19 +114,27 @@ def span(name: str, **attributes: Any) -> AbstractContextManager[Span]:
     return tracer.start_as_current_span(name, attributes=attributes)
 
 
-def labels(session: str | None, user: str | None, tags: Sequence[str]) -> AbstractContextManager[None]:
-    """Put on all spans in the block who asks, and in which conversation."""
+def asking(question: "Question") -> AbstractContextManager[None]:
+    """Put on the span at hand what is asked and, on it and all spans in the block, by whom in which conversation."""
+    _show(trace.get_current_span(), "input", question.question)
     if not client:
         return nullcontext()
     from langfuse import propagate_attributes
 
-    return propagate_attributes(session_id=session, user_id=user, tags=list(tags) or None)
+    return propagate_attributes(session_id=question.session, user_id=question.user, tags=question.tags or None)
+
+
+def answered(result: object) -> None:
+    """Put on the span at hand what was answered, once it is."""
+    if isinstance(result, Answer):
+        _show(trace.get_current_span(), "output", result.text)
 
 
 def score(traceparent: str | None, name: str, value: float, comment: str = "") -> None:
     """Tell what a trace was worth; a later one of the same name takes its place. Raises `UserError` without keys."""
     if not client or not traceparent:
         raise UserError("Feedback is kept by Langfuse: set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY.")
+    score_counts["given"] += 1
     client.create_score(
         trace_id=traceparent[3:35],
         score_id=f"{traceparent[3:52]}-{name}",  # a client's trace may have several questions
@@ -151,7 +168,9 @@ async def experiment(
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(item.id), loop))
 
     def evaluate(*, output: Output, **_: Any) -> list[Evaluation]:
-        return [Evaluation(name=each, value=value, data_type=_kind(value)) for each, value in scores(output).items()]
+        given = scores(output)
+        score_counts["given"] += len(given)
+        return [Evaluation(name=each, value=value, data_type=_kind(value)) for each, value in given.items()]
 
     result = await asyncio.to_thread(client.run_experiment, name=name, data=items, task=run, evaluators=[evaluate])
     return [each.output for each in result.item_results], result.experiment_url
@@ -166,6 +185,18 @@ def _keep(langfuse: "Langfuse", name: str, cases: Mapping[str, object]) -> "list
     except Exception as error:  # the cases are measured all the same
         log.warning("Langfuse does not keep this evaluation: %s", type(error).__name__)
         return []
+
+
+def _count_scores(response: "Response") -> None:
+    if response.is_success and response.request.url.path.endswith("/api/public/scores"):
+        score_counts["taken"] += len(json.loads(response.request.content))
+
+
+def _is_new(record: logging.LogRecord) -> bool:
+    """Whether it is not said yet: there would be one for each batch of scores."""
+    is_new = record.msg not in said
+    said.add(record.msg)
+    return is_new
 
 
 def _kind(value: float) -> Literal["BOOLEAN", "NUMERIC"]:

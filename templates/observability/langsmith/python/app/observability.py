@@ -7,11 +7,13 @@ import asyncio
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from copy import copy
 from datetime import UTC, datetime
+from functools import cache
 from queue import Empty, Full, Queue
 from threading import Thread
 from time import monotonic
@@ -26,19 +28,21 @@ from opentelemetry.sdk.trace import export as sdk
 from pydantic import BaseModel
 from pydantic_core import to_json, to_jsonable_python
 
-from app.models import Hit, UserError
+from app.models import Answer, Hit, UserError
 from app.settings import FromEnvironment, settings
 
 if TYPE_CHECKING:
     from langsmith import Client
     from langsmith.schemas import TracerSession
 
+    from app.agent import Question
     from app.llm import Completion
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
 log = logging.getLogger("app")
+warn_once = cache(log.warning)
 
 
 class ObservabilitySettings(FromEnvironment):
@@ -61,6 +65,7 @@ tracer = provider.get_tracer("app")
 
 project: "TracerSession | None" = None
 feedback: Queue[dict[str, Any] | None] = Queue(maxsize=100)
+score_counts = Counter[str]()
 told = 0.0
 asked: ContextVar[dict[str, str] | None] = ContextVar("asked", default=None)
 
@@ -103,8 +108,9 @@ def _sending(key: str) -> Iterator[None]:
         stopping.start()
         for thread in (stopping, talking):
             thread.join(max(0, deadline - monotonic()))
-        if (lost := sender.ended - exporter.taken) > 0:
-            log.warning("%s spans did not reach LangSmith.", lost)
+        lost = sender.ended - exporter.taken, score_counts["given"] - score_counts["taken"]
+        if any(lost):
+            log.warning("%s spans and %s scores did not reach LangSmith.", *lost)
 
 
 def _client() -> "Client":
@@ -178,9 +184,10 @@ def _talk(client: "Client") -> None:
                 project = client.read_project(project_name=name) if known else client.create_project(name, upsert=True)
             if given and project:
                 client.create_feedback(**given, session_id=project.id, stop_after_attempt=3)
+                score_counts["taken"] += 1
         except Exception as error:  # no answer, a refusal, or nonsense
             if given:
-                log.warning("Feedback did not reach LangSmith: %s", type(error).__name__)
+                warn_once("Feedback does not reach LangSmith: %s", type(error).__name__)
         try:
             given = feedback.get(timeout=None if project else 60)
         except Empty:
@@ -204,24 +211,41 @@ def span(name: str, **attributes: Any) -> AbstractContextManager[trace.Span]:
 
 
 @contextmanager
-def labels(session: str | None, user: str | None, tags: Sequence[str]) -> Iterator[None]:
-    """Put on all spans in the block who asks, and in which conversation."""
-    given = {"metadata.thread_id": session, "metadata.user_id": user, "span.tags": ",".join(tags)}
-    token = asked.set({f"langsmith.{name}": value for name, value in given.items() if value})
+def asking(question: "Question") -> Iterator[None]:
+    """Put on the span at hand what is asked and, on it and all spans in the block, by whom in which conversation."""
+    _show("prompt", "user", question.question)
+    tags = ",".join(question.tags)
+    given = {"metadata.thread_id": question.session, "metadata.user_id": question.user, "span.tags": tags}
+    labels = {f"langsmith.{name}": value for name, value in given.items() if value}
+    trace.get_current_span().set_attributes(labels)
+    token = asked.set(labels)
     try:
         yield
     finally:
         asked.reset(token)
 
 
+def answered(result: object) -> None:
+    """Put on the span at hand what was answered, once it is."""
+    if isinstance(result, Answer):
+        _show("completion", "assistant", result.text)
+
+
+def _show(field: str, role: str, text: str) -> None:
+    if settings.trace_content:
+        said = json.dumps({"messages": [{"role": role, "content": text}]})
+        trace.get_current_span().set_attributes({"langsmith.span.kind": "chain", f"gen_ai.{field}": said})
+
+
 def score(traceparent: str | None, name: str, value: float, comment: str = "") -> None:
     """Tell what a trace was worth. Raises `UserError` without a key."""
     if not tool.langsmith_api_key or not traceparent:
         raise UserError("Feedback is kept by LangSmith: set LANGSMITH_API_KEY.")
+    score_counts["given"] += 1
     try:
         feedback.put_nowait({"run_id": _run_id(traceparent), "key": name, "score": value, "comment": comment or None})
     except Full:
-        log.warning("Feedback did not reach LangSmith: too much of it waits.")
+        warn_once("Feedback does not reach LangSmith: too much of it waits.")
 
 
 async def experiment(

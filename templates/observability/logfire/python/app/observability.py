@@ -4,6 +4,7 @@ It collects the OpenTelemetry spans of the API and the workflow engine; those of
 """
 
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -16,13 +17,14 @@ import logfire
 from logfire.experimental.annotations import record_feedback
 from logfire.types import ServerResponseCallbackHelper
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.trace import Status
+from opentelemetry.trace import Status, get_current_span
 from pydantic import BaseModel
 
-from app.models import UserError
+from app.models import Answer, UserError
 from app.settings import FromEnvironment, settings
 
 if TYPE_CHECKING:
+    from app.agent import Question
     from app.llm import Completion
 
 Input = TypeVar("Input")
@@ -42,8 +44,21 @@ class ObservabilitySettings(FromEnvironment):
     """Where the traces go. Empty: to Logfire, in the token's region."""
 
 
+class Dropped(logging.Filter):
+    """Counts what finds the queue full, of 2048 spans or OTEL_BSP_MAX_QUEUE_SIZE, and lets just the first be logged."""
+
+    count = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        is_full = record.msg.startswith("Queue full")
+        self.count += is_full
+        return not is_full or self.count == 1
+
+
 tool = ObservabilitySettings()
 project_url: str | None = None
+dropped = Dropped()
+logging.getLogger("opentelemetry.sdk._shared_internal").filters.insert(0, dropped)  # the next one hides repetitions
 
 
 @asynccontextmanager
@@ -75,6 +90,8 @@ async def lifespan() -> AsyncIterator[None]:
         stopping = Thread(target=logfire.shutdown, kwargs={"flush": False}, daemon=True)
         stopping.start()
         stopping.join(timeout=5)
+        if dropped.count:
+            logging.getLogger("app").warning("%s spans did not reach Logfire: its queue was full.", dropped.count)
 
 
 def trace_url(traceparent: str | None) -> str | None:
@@ -102,10 +119,24 @@ class Withholding(SpanProcessor):
             span._status, span._events = Status(span.status.status_code), []
 
 
-def labels(session: str | None, user: str | None, tags: Sequence[str]) -> AbstractContextManager[None]:
-    """Put on all spans in the block who asks, and in which conversation."""
-    given = {"gen_ai.conversation.id": session, "user.id": user, "tags": ",".join(tags)}
-    return logfire.set_baggage(**{name: value for name, value in given.items() if value})
+def asking(question: "Question") -> AbstractContextManager[None]:
+    """Put on the span at hand what is asked and, on it and all spans in the block, by whom in which conversation."""
+    _show("input", "user", question.question)
+    given = {"gen_ai.conversation.id": question.session, "user.id": question.user, "tags": ",".join(question.tags)}
+    labels = {name: value for name, value in given.items() if value}
+    get_current_span().set_attributes(labels)
+    return logfire.set_baggage(**labels)
+
+
+def answered(result: object) -> None:
+    """Put on the span at hand what was answered, once it is."""
+    if isinstance(result, Answer):
+        _show("output", "assistant", result.text)
+
+
+def _show(direction: str, role: str, text: str) -> None:
+    if settings.trace_content:
+        get_current_span().set_attribute(f"gen_ai.{direction}.messages", json.dumps([_message(role, text)]))
 
 
 def score(traceparent: str | None, name: str, value: float, comment: str = "") -> None:

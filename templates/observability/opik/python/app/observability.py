@@ -26,10 +26,11 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from app import opik
-from app.models import UserError
+from app.models import Answer, UserError
 from app.settings import settings
 
 if TYPE_CHECKING:
+    from app.agent import Question
     from app.llm import Completion
 
 Input = TypeVar("Input")
@@ -66,7 +67,7 @@ async def lifespan() -> AsyncIterator[None]:
         stopping.start()
         stopping.join(timeout=5)
         if lost := processor.ended - exporter.sent:
-            log.warning("%d spans have not reached Opik.", lost)
+            log.warning("%d spans and scores have not reached Opik.", lost)
 
 
 def trace_url(traceparent: str | None) -> str | None:
@@ -82,14 +83,28 @@ def span(name: str, **attributes: str) -> AbstractContextManager[trace.Span]:
 
 
 @contextmanager
-def labels(session: str | None, user: str | None, tags: Sequence[str]) -> Iterator[None]:
-    """Put on the trace, and on all spans in the block, who asks, and in which conversation."""
-    attributes = {"thread_id": session, "opik.metadata.user": user, "opik.tags": tags}
-    token = opik.labels.set({name: value for name, value in attributes.items() if value})
+def asking(question: "Question") -> Iterator[None]:
+    """Put on the span at hand what is asked and, on it and all spans in the block, by whom in which conversation."""
+    _show("input", question.question)
+    given = {"thread_id": question.session, "opik.metadata.user": question.user, "opik.tags": question.tags}
+    labels = {name: value for name, value in given.items() if value}
+    trace.get_current_span().set_attributes(labels)
+    token = opik.labels.set(labels)
     try:
         yield
     finally:
         opik.labels.reset(token)
+
+
+def answered(result: object) -> None:
+    """Put on the span at hand what was answered, once it is."""
+    if isinstance(result, Answer):
+        _show("output", result.text)
+
+
+def _show(field: str, text: str) -> None:
+    if settings.trace_content:
+        trace.get_current_span().set_attribute(field, text)
 
 
 def score(traceparent: str | None, name: str, value: float, comment: str = "") -> None:
@@ -186,7 +201,6 @@ def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[Cal
                 "gen_ai.usage.reasoning_tokens": completion.reasoning_tokens,
                 "gen_ai.usage.cost": completion.cost_usd,
                 "gen_ai.output.messages": said if settings.trace_content else None,
-                "opik.metadata.is_answer": True if completion.draft else None,
             }
             call.set_attributes({name: value for name, value in received.items() if value is not None})  # no price
 

@@ -79,7 +79,8 @@ class OwnTraces(TraceContextTextMapPropagator):
 
 
 class Processor(BatchSpanProcessor):
-    """Puts on each span its ids in Opik, which any process can tell from a traceparent."""
+    """Puts on each span its ids in Opik, which any process can tell from a traceparent. Counts them; the queue has room
+    for 2048, or OTEL_BSP_MAX_QUEUE_SIZE, and more are dropped."""
 
     ended = 0
 
@@ -113,12 +114,14 @@ class Exporter(OTLPSpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         if super().export(spans) is not SpanExportResult.SUCCESS:
             return SpanExportResult.FAILURE
-        self.sent += len(spans)
+        scores = [span.attributes["score"] for span in spans if span.attributes and "score" in span.attributes]
+        self.sent += len(spans) - len(scores)
         try:
             for each in _traces(spans):
                 send("POST", "traces", each)
-            if scores := [span.attributes["score"] for span in spans if span.attributes and "score" in span.attributes]:
+            if scores:
                 send("PUT", "traces/feedback-scores", {"scores": [json.loads(str(score)) for score in scores]})
+            self.sent += len(scores)
         except httpx2.HTTPError as error:
             log.error("Failed to export traces: %s", error)
             return SpanExportResult.FAILURE
@@ -139,11 +142,7 @@ def _traces(spans: Sequence[ReadableSpan]) -> list[dict[str, Any]]:
             told["tags"] = list(attributes["opik.tags"])
         if "opik.metadata.user" in attributes:
             told["metadata"] = {"user": attributes["opik.metadata.user"]}
-        if "gen_ai.input.messages" in attributes:  # those of the first call end with the question
-            asked = json.loads(attributes["gen_ai.input.messages"])
-            told.setdefault("input", [message for message in asked if message["role"] == "user"][-1])
-        if "opik.metadata.is_answer" in attributes and "gen_ai.output.messages" in attributes:
-            told["output"] = json.loads(attributes["gen_ai.output.messages"])[0]
+        told |= {field: {field: attributes[field]} for field in ("input", "output") if field in attributes}
     known = {"environment": tool.opik_environment} | project
     begun = {id: _time((UUID(id).int >> 80) / 1e3) for id in traces if id}
     return [{"id": id, "start_time": begun[id]} | known | told for id, told in traces.items() if id and told]
@@ -165,3 +164,4 @@ def _once_a_minute(record: logging.LogRecord) -> bool:
 
 log = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
 log.addFilter(_once_a_minute)  # it would tell of each attempt
+logging.getLogger("opentelemetry.sdk._shared_internal").setLevel(logging.CRITICAL)  # what is lost, we count

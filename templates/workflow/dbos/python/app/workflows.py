@@ -44,7 +44,6 @@ class StepError(Exception):
 lifespan = executors.launch
 delete_runs = executors.delete_runs
 ping = system_database.ping
-
 UNAVAILABLE = (*database.UNAVAILABLE, OperationalError)
 
 
@@ -60,7 +59,8 @@ def explain(error: BaseException) -> str:
 
 async def start_question(question: Question, key: str | None = None) -> str:
     """Start a run and return its id; with the key of an earlier run, that one's. Raises `KeyReusedError`."""
-    return await _start(_question, question, question.question, key)
+    with observability.asking(question):
+        return await _start(_question, question, question.question, key)
 
 
 async def start_ingestion(upload: Upload, key: str | None = None) -> str:

@@ -61,7 +61,8 @@ def lifespan(concurrency: int | None) -> AbstractAsyncContextManager[None]:
 
 async def start_question(question: Question, key: str | None = None) -> str:
     """Start a run and return its id; with the key of an earlier run, that one's. Raises `KeyReusedError`."""
-    return await _start(_question, question, question.question, key)
+    with observability.asking(question):
+        return await _start(_question, question, question.question, key)
 
 
 async def start_ingestion(upload: Upload, key: str | None = None) -> str:
