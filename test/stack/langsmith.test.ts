@@ -239,8 +239,12 @@ test("a backend that refuses, talks nonsense or hangs holds up no answer, and no
   for (const { output } of [service, worker]) {
     expect(output).not.toContain("Traceback");
     expect(output.split("\n").filter((line) => /export/.test(line)).length, output).toBeLessThanOrEqual(2);
-    expect(output.match(/[1-9]\d* spans and [1-9] scores did not reach LangSmith/g)).toHaveLength(1);
+    expect(output.match(/[1-9]\d* spans and \d scores did not reach LangSmith/g)).toHaveLength(1);
+    expect(output.match(/Feedback does not reach LangSmith: \w+/g) ?? []).toSatisfy(
+      (told) => new Set(told).size === told.length,
+    );
   }
+  expect(service.output).toMatch(/ [1-9] scores did not reach LangSmith/);
 });
 
 test("without its backend, a command ends all the same, with two warnings", async () => {

@@ -239,6 +239,11 @@ test("no secret leaves, but the key in its header; nobody asks how the service i
   expect(spans.filter(({ name }) => /healthz|readyz/.test(name))).toEqual([]);
 });
 
+test("a score that Opik refuses, while it takes the spans, is counted", async () => {
+  const { exitCode, stderr } = await command({ ...options(""), command: ["uv", "run", "python", "-c", SCORING] });
+  expect([exitCode, stderr], stderr).toEqual([0, expect.stringContaining("1 spans and scores have not reached Opik")]);
+});
+
 test("what finds the queue full is dropped, counted and told once, and holds up no question", async () => {
   await backend.behave("hang");
   const small = { OTEL_BSP_MAX_QUEUE_SIZE: "4", OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "2" };
@@ -290,6 +295,25 @@ function page(spans: Span[]): string {
   const api = `${backend.url}/api/`;
   return `${api}v1/session/redirect/projects/?trace_id=${uuid(spans)}&path=${Buffer.from(api).toString("base64")}`;
 }
+
+const SCORING = `
+import asyncio
+
+from opentelemetry import propagate
+
+from app import observability
+
+
+async def main():
+    async with observability.lifespan():
+        carrier = {}
+        with observability.span("asked"):
+            propagate.inject(carrier)
+        observability.score(carrier["traceparent"], " ", 1.0)
+
+
+asyncio.run(main())
+`;
 
 /** What the spans of a request and of its run show. */
 const SHOWN = { input: QUESTION, output: "Invoices are kept for ten years." };

@@ -21,7 +21,10 @@ FIELDS = {
 def answer(method: str, path: str, body: Any, _address: str) -> Any:
     """Nothing to a request that it has not got, or whose fields or ids it would not take."""
     fields = FIELDS.get((method, path.removeprefix(API)))
-    if fields is None or not set(body) <= fields or any(set(score) - SCORE for score in body.get("scores", [])):
+    scores = body.get("scores", [])
+    if fields is None or not set(body) <= fields or any(set(score) - SCORE for score in scores):
+        return None
+    if not all(score["name"].strip() for score in scores):
         return None
     rows = [body, *body.get("scores", []), *body.get("items", []), *body.get("experiment_items", [])]
     ids = [id for row in rows for name, id in row.items() if name.split("_")[-1] == "id" and name != "thread_id"]

@@ -101,6 +101,10 @@ test("a question is one trace across processes: request, run, steps, calls to th
 test("who asked is on the spans, and what the answer was worth comes into its trace", async () => {
   const asked = { question: "How long are invoices kept?", session: "s-1", user: "u-1", tags: ["beta", "eu"] };
   const run: Run = await service.call("POST", "/ask?wait=60", asked, authorized);
+  const streamed = await service.request("POST", "/ask/stream", asked, authorized);
+  const [, id = ""] = /"id":\s*"([^"]+)"/.exec(await streamed.text()) ?? [];
+  const stream = await backend.trace(id, ["question", "POST /ask/stream"]);
+  expect(stream.find(({ name }) => name === "POST /ask/stream")?.attributes).toMatchObject(SHOWN);
   const feedback = { helpful: true, comment: "Short." };
   expect((await service.request("POST", `/runs/${run.id}/feedback`, feedback, authorized)).status).toBe(204);
   const spans = await backend.trace(run.id, ["question", "POST /ask", "feedback: helpful"]);
