@@ -9,7 +9,7 @@ import pytest
 from documents import X, Y, Z, found, save
 
 from app import database, embeddings
-from app.models import Chunk, Document, UserError
+from app.models import Chunk, Document, Fault, UserError
 
 pytestmark = pytest.mark.anyio
 
@@ -108,3 +108,30 @@ def test_two_processes_migrate_at_once(empty_database: None) -> None:
     command = [sys.executable, "-c", "from app import database; database.migrate()"]
     processes = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait(60) for process in processes] == [0, 0]
+
+
+async def test_doctor_is_told_what_there_is_and_what_is_amiss(
+    empty_database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):  # it changes nothing
+        found, fault = await _diagnose()
+        assert len(found) == 2  # the server and its vector search
+        assert fault and fault.status == "warning"
+    async with database.lifespan():
+        assert [len((await _diagnose())[0]), (await _diagnose())[0][-1]] == [4, "none yet"]
+        await save("a.md", {"alpha": X})
+        assert (await _diagnose())[0][-1] == "of model-a"
+        monkeypatch.setattr(embeddings, "model_name", lambda: "model-b")
+        found, fault = await _diagnose()
+        assert (len(found), fault and fault.status) == (3, "failed")
+        assert "model-a" in str(fault) and "model-b" in str(fault)
+
+
+async def _diagnose() -> tuple[list[str], Fault | None]:
+    found, findings = list[str](), database.diagnose()
+    try:
+        while detail := await anext(findings, None):
+            found.append(detail)
+    except Fault as fault:
+        return found, fault
+    return found, None

@@ -59,3 +59,9 @@ async def test_a_question_is_one_trace(
     assert "How long are invoices kept?" in told
     assert "a-secret-key" not in str([span.to_json() for span in spans])
     assert caplog.text.count("Traces are not kept") <= 1
+
+
+@pytest.mark.anyio
+async def test_doctor_is_told_that_nothing_is_kept() -> None:
+    [found] = [detail async for detail in observability.diagnose()]
+    assert "not kept" in found

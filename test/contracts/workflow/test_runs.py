@@ -382,3 +382,7 @@ async def test_runs_are_listed_from_the_newest_on_and_deleted_when_they_have_end
     await ended(await workflows.start_question(other, "second"))
     hold.opened.set()
     assert (await ended(first)).status == "succeeded"
+
+
+async def test_doctor_is_told_of_the_engine(database_server: None) -> None:
+    assert len([found async for found in workflows.diagnose()]) == 1

@@ -20,6 +20,7 @@ import typer
 from pydantic import ValidationError
 
 from app import database, servers
+from app.doctor import doctor
 from app.models import Answer, Run, UserError
 from app.settings import LOOPBACK, ROOT, settings
 
@@ -183,6 +184,9 @@ async def reindex() -> None:
     """Compute the vectors of all documents anew, with the embedding model that is set."""
     async with database.lifespan():
         await database.reindex()
+
+
+commands.command()(doctor)
 
 
 def _stack(concurrency: int | None = None) -> AbstractAsyncContextManager[None]:

@@ -1,9 +1,10 @@
 """Completions: one call to a language model, with tools, streamed, and what it cost."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from difflib import get_close_matches
 from functools import cache
 from json import JSONDecodeError
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
 from app import observability
-from app.models import UserError
+from app.models import Fault, UserError
 from app.settings import settings
 
 OnText = Callable[[str], Awaitable[None]]
@@ -27,6 +28,7 @@ Tools = Sequence[ChatCompletionFunctionToolParam]
 ToolCall = dict[str, Any]
 """As the protocol has it, with whatever else the server put there: Gemini wants its signatures back."""
 
+WITHOUT = {"LLM_MODEL": "answers are quoted from the documents", "EMBEDDING_MODEL": "one that is built in is used"}
 PIECE = 40  # characters that are passed on at once: each piece is a write to the database
 
 idempotency_key: ContextVar[str] = ContextVar("idempotency_key", default="")
@@ -129,6 +131,32 @@ def explain(model_setting: str) -> Iterator[None]:
 def _without_key(said: object) -> str:
     """What a server says; some repeat the key that they were sent."""
     return str(said).replace(settings.llm_api_key, "***") if settings.llm_api_key else str(said)
+
+
+async def diagnose(setting: str, model: str) -> AsyncIterator[str]:
+    """Whether the server takes the key and has the model that a setting names, at no cost. Raises `UserError`."""
+    server, listed = settings.llm_base_url or "OpenAI", None
+    if not model:
+        yield f"{setting} is not set: {WITHOUT[setting]}."
+        return
+    with explain(setting):
+        try:
+            listed = await client().with_options(timeout=10).models.list()
+        except openai.APITimeoutError:
+            raise Fault(f"{server} does not answer.", "Start it, or correct LLM_BASE_URL in .env.") from None
+        except openai.APIStatusError as error:
+            if error.status_code not in (404, 405, 501):
+                raise
+        except AttributeError:  # what the client does with a page that is no JSON
+            pass
+    known = [each.id for each in getattr(listed, "data", None) or []]
+    if not known:
+        cause = f"{server} does not list its models, so {model} and LLM_API_KEY are not checked."
+        raise Fault(cause, "Ask a question. If that fails, correct LLM_BASE_URL.", "warning")
+    if not {model, f"models/{model}", f"{model}:latest", model.rpartition(":")[0]} & set(known):
+        close = ", ".join(get_close_matches(model, known, 3) or known[:3])
+        raise Fault(f"{server} does not list {setting}, {model}.", f"Set one that it has, such as {close}.")
+    yield f"{server} lists {model}, and takes LLM_API_KEY."
 
 
 def count(completion: Completion, model: str, usage: CompletionUsage) -> None:

@@ -14,6 +14,23 @@ class UserError(Exception):
     """What a user can mend; the message says how. Any other error is a bug, and keeps its traceback."""
 
 
+class Fault(UserError):
+    """What `doctor` finds amiss: the cause, and what to do about it."""
+
+    def __init__(self, cause: str, remedy: str, status: Literal["failed", "warning"] = "failed") -> None:
+        super().__init__(cause)
+        self.remedy, self.status = remedy, status
+
+
+class Check(BaseModel):
+    """A line of `doctor`. What is skipped needs what has failed before it."""
+
+    name: str
+    status: Literal["ok", "warning", "failed", "skipped"]
+    detail: str
+    remedy: str | None = None
+
+
 class Document(BaseModel):
     id: UUID
     source: str

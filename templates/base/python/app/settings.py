@@ -2,15 +2,23 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, Json, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic.functional_validators import field_validator
+from pydantic_core.core_schema import ValidationInfo
 from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOTENV = os.environ.get("ENV_FILE", ROOT / ".env")
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+problems: list[str] = []
+"""What is wrong with settings. `doctor` tells it and goes on with their defaults; all else ends."""
+IS_DOCTOR = sys.argv[1:2] == ["doctor"]
 
 
 class FromEnvironment(BaseSettings, env_file=DOTENV, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"):
@@ -19,11 +27,22 @@ class FromEnvironment(BaseSettings, env_file=DOTENV, env_file_encoding="utf-8", 
     def __init__(self) -> None:
         try:
             super().__init__()
-        except ValidationError as error:
-            wrong = [f"{str(each['loc'][0]).upper()}={each['input']}: {each['msg']}" for each in error.errors()]
-            sys.exit("\n".join(wrong))
         except (OSError, UnicodeError) as error:
-            sys.exit(f"{DOTENV} cannot be read: {error}")
+            problems.append(f"{DOTENV} cannot be read: {error}")
+            if IS_DOCTOR:
+                super().__init__(_env_file=None)
+        if problems and not IS_DOCTOR:
+            sys.exit("\n".join(problems))
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _or_default(cls, value: Any, parse: Callable[[Any], Any], info: ValidationInfo) -> Any:
+        try:
+            return parse(value)
+        except ValidationError as error:
+            name = str(info.field_name)
+            problems.append(f"{name.upper()}={value}: {error.errors()[0]['msg']}")
+            return cls.model_fields[name].default
 
 
 class Settings(FromEnvironment):

@@ -20,7 +20,7 @@ from app import embeddings
 from app.memory import Memory
 from app.models import Chunk, Document, Hit, UserError
 from app.settings import FromEnvironment, settings
-from app.storage import EXISTS, Row, Store, metadata_of, tags_of
+from app.storage import EXISTS, Row, Store, document_of, hit_of, metadata_of, tags_of
 from app.vector_search import VectorSearch
 
 PATIENCE = 5  # seconds that it may take to find the server
@@ -83,19 +83,19 @@ def migrate() -> None:
     from migrations import upgrade
 
     try:
-        with MongoClient[Row](url(), **_options()) as client:
+        with MongoClient[Row](url(), **options()) as client:
             with pymongo.timeout(PATIENCE):
                 client.admin.command("ping")
             upgrade(client.get_default_database("app"))
     except PyMongoError as error:
-        raise UserError(f"The database of DATABASE_URL cannot be used: {_reason(error)}") from error
+        raise UserError(f"The database of DATABASE_URL cannot be used: {reason(error)}") from error
 
 
 @asynccontextmanager
 async def lifespan() -> AsyncIterator[None]:
     global _database, _store, _passages
     await asyncio.to_thread(migrate)
-    async with AsyncMongoClient[Row](url(), **_options()) as client:
+    async with AsyncMongoClient[Row](url(), **options()) as client:
         _database = client.get_default_database("app", read_preference=ReadPreference.PRIMARY)
         _store, index = Store(_database), VectorSearch(_database.chunks)
         _passages = index if await index.is_supported() else Memory(_database)
@@ -112,6 +112,12 @@ async def ping() -> str:
     return _passages.METHOD
 
 
+def diagnose() -> AsyncIterator[str]:
+    from app import database_check  # it imports this module
+
+    return database_check.diagnose()
+
+
 def is_retryable(error: BaseException) -> bool:
     """Whether the database could not do its part, for now: no answer, no space, a fault of its own."""
     codes = _codes(error) & {INTERNAL, DISK_FULL}
@@ -120,7 +126,7 @@ def is_retryable(error: BaseException) -> bool:
 
 def explain(error: BaseException) -> str:
     """What a retryable error says, in a line; up to the colon, for everybody."""
-    return f"The database {'is full' if DISK_FULL in _codes(error) else 'does not answer'}: {_reason(error)}"
+    return f"The database {'is full' if DISK_FULL in _codes(error) else 'does not answer'}: {reason(error)}"
 
 
 async def save_document(document: Document, chunks: Sequence[Chunk], vectors: Sequence[list[float]]) -> Document:
@@ -155,7 +161,7 @@ async def search(text: str, vector: list[float], filters: dict[str, str], limit:
     hits: dict[str, Hit] = {}
     for rows in rankings:
         for rank, row in enumerate((row for row in rows if row["version"] in sources), 1):
-            hit = hits.setdefault(row["_id"], _hit(row, sources[row["version"]]))
+            hit = hits.setdefault(row["_id"], hit_of(row, sources[row["version"]]))
             hit.score += 1 / (60 + rank)
     return sorted(hits.values(), key=lambda hit: (-hit.score, hit.source, hit.position))[:limit]
 
@@ -168,19 +174,19 @@ async def read_passages(source: str, position: int, filters: dict[str, str], lim
         query = {"version": row["version"], "position": {"$gte": position}}
         found = await _database.chunks.find(query).sort("position").limit(limit).to_list()
         if await _database.documents.find_one({"_id": row["_id"], "version": row["version"]}):
-            return [_hit(each, source) for each in found]  # else it has changed meanwhile
+            return [hit_of(each, source) for each in found]  # else it has changed meanwhile
     return []
 
 
 async def get_document(document_id: UUID) -> Document | None:
     row = await _database.documents.find_one({"_id": str(document_id), **EXISTS})
-    return _document(row) if row else None
+    return document_of(row) if row else None
 
 
 async def list_documents(limit: int, after: str = "") -> list[Document]:
     """By source; `after` is the last source of the page before."""
     found = _database.documents.find({"source": {"$gt": after}}).sort("source").limit(limit)
-    return [_document(row) async for row in found]
+    return [document_of(row) async for row in found]
 
 
 async def delete_document(document_id: UUID) -> bool:
@@ -202,7 +208,7 @@ async def reindex() -> None:
     while row := await _database.documents.find_one({"generation": {"$ne": generation}, **EXISTS}):
         if (await _store.state())["model"]["generation"] != generation:
             raise UserError("Another `reindex` has begun since, and goes on.")
-        document, vectors = _document(row), list[list[float]]()
+        document, vectors = document_of(row), list[list[float]]()
         numbers = {"version": await _store.count(), "generation": generation}
         found = _database.chunks.find({"version": row["version"]}).sort("position")
         chunks = [Chunk.model_validate(each) async for each in found]
@@ -224,7 +230,7 @@ async def _generation(dimensions: int, version: int, anew: bool = False) -> int:
     return _store.check_model(await _store.state(), dimensions)
 
 
-def _options() -> Row:
+def options() -> Row:
     """What the URL does not say itself."""
     wanted = {"serverSelectionTimeoutMS": PATIENCE, "connectTimeoutMS": PATIENCE, "timeoutMS": 2 * PATIENCE}
     given = parse_qs(urlsplit(url().lower()).query)
@@ -236,14 +242,6 @@ def _codes(error: BaseException) -> set[int]:
     return {each.get("code", 0) for each in (details, *details.get("writeErrors", []))}
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Without what pymongo adds: its timeouts, the state of each server, the reply as it came."""
     return re.split(r" \(configured timeouts|, Timeout: |, full error: ", " ".join(str(error).split()))[0]
-
-
-def _document(row: Row) -> Document:
-    return Document.model_validate(row | {"id": row["_id"], "metadata": metadata_of(row)})
-
-
-def _hit(row: Row, source: str) -> Hit:
-    return Hit.model_validate(row | {"source": source, "score": 0})

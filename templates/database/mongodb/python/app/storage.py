@@ -14,7 +14,7 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 
 from app import embeddings
-from app.models import Chunk, Document, UserError
+from app.models import Chunk, Document, Hit, UserError
 
 Row = dict[str, Any]
 EXISTS = {"source": {"$exists": True}}  # not of a document that was deleted
@@ -34,6 +34,14 @@ def tags_of(metadata: dict[str, str]) -> list[str]:
 
 def metadata_of(row: Row) -> dict[str, str]:
     return {pair["key"]: pair["value"] for pair in row["metadata"]}  # a key can be no name of a field
+
+
+def document_of(row: Row) -> Document:
+    return Document.model_validate(row | {"id": row["_id"], "metadata": metadata_of(row)})
+
+
+def hit_of(row: Row, source: str) -> Hit:
+    return Hit.model_validate(row | {"source": source, "score": 0})
 
 
 class Store:

@@ -9,16 +9,19 @@ from typing import Any
 
 from pymongo.database import Database
 
-from app.models import UserError
+from app.models import Fault
+
+
+def pending(recorded: set[str]) -> list[str]:
+    """Those that are still to be run. Raises `Fault` where the database is newer than this code."""
+    names = sorted(path.stem for path in Path(__file__).with_name("versions").glob("[0-9]*.py"))
+    if unknown := sorted(recorded.difference(names)):
+        newer = "A newer version of this code has migrated the database: deploy that one."
+        raise Fault(f"Can't find the migration {unknown[-1]}. {newer}", newer)
+    return [name for name in names if name not in recorded]
 
 
 def upgrade(database: Database[dict[str, Any]]) -> None:
-    names = sorted(path.stem for path in Path(__file__).with_name("versions").glob("[0-9]*.py"))
-    recorded = {each["_id"] for each in database.migrations.find()}
-    if unknown := sorted(recorded.difference(names)):
-        newer = "A newer version of this code has migrated the database: deploy that one."
-        raise UserError(f"Can't find the migration {unknown[-1]}. {newer}")
-    for name in names:
-        if name not in recorded:
-            import_module(f"migrations.versions.{name}").upgrade(database)
-            database.migrations.replace_one({"_id": name}, {}, upsert=True)
+    for name in pending({each["_id"] for each in database.migrations.find()}):
+        import_module(f"migrations.versions.{name}").upgrade(database)
+        database.migrations.replace_one({"_id": name}, {}, upsert=True)

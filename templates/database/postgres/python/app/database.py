@@ -99,6 +99,12 @@ async def ping() -> str:
         return "HNSW index"
 
 
+def diagnose() -> AsyncIterator[str]:
+    from app import database_check  # it imports this module
+
+    return database_check.diagnose()
+
+
 def is_retryable(error: BaseException) -> bool:
     """Whether the database could not do its part, for now: no answer, no connection left, no space, no writes."""
     return isinstance(error, UNAVAILABLE) and not isinstance(error, psycopg.errors.ProgramLimitExceeded)

@@ -29,7 +29,7 @@ from opentelemetry.trace import Span, Status
 from pydantic import BaseModel, Field
 from pydantic_core import to_json, to_jsonable_python
 
-from app.models import Answer, UserError
+from app.models import Answer, Fault, UserError
 from app.settings import FromEnvironment, settings
 
 if TYPE_CHECKING:
@@ -309,3 +309,24 @@ def _learn_address(langfuse: "Langfuse") -> None:
             address = langfuse.get_trace_url(trace_id="-")  # asks for the project's id
             traces_url = address.removesuffix("-") if address else None
         sleep(0 if traces_url else 60)
+
+
+async def diagnose() -> AsyncIterator[str]:
+    """What `doctor` tells: whether Langfuse takes the keys. Raises `UserError`."""
+    names = ["LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"]
+    missing = [name for name in names if not getattr(tool, name.lower())]
+    if missing == names:
+        yield f"They are not kept: {' and '.join(names)} are not set."
+        return
+    if missing:
+        raise Fault(f"{missing[0]} is not set, but the other key is: nothing is sent.", "Set both keys, or none.")
+    from langfuse.api import AsyncLangfuseAPI
+
+    url, keys = tool.langfuse_base_url.rstrip("/"), (tool.langfuse_public_key, tool.langfuse_secret_key)
+    try:
+        api = AsyncLangfuseAPI(base_url=url, username=keys[0], password=keys[1], timeout=10)
+        projects = [project.name for project in (await api.projects.get()).data]
+    except Exception as error:  # no answer, a refusal, or nonsense
+        remedy = "Set both keys of one project, and LANGFUSE_BASE_URL to the region that it is in."
+        raise Fault(f"{url} does not take LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY: {error!r}", remedy) from None
+    yield f"Langfuse takes the keys: project {', '.join(projects)}"

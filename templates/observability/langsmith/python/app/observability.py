@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace import export as sdk
 from pydantic import BaseModel
 from pydantic_core import to_json, to_jsonable_python
 
-from app.models import Answer, Hit, UserError
+from app.models import Answer, Fault, Hit, UserError
 from app.settings import FromEnvironment, settings
 
 if TYPE_CHECKING:
@@ -335,3 +335,17 @@ def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[Cal
                 call.set_attribute("gen_ai.completion", to_json({"messages": [said]}).decode())
 
         yield record
+
+
+async def diagnose() -> AsyncIterator[str]:
+    """What `doctor` tells: whether LangSmith takes the key. Raises `UserError`."""
+    if not tool.langsmith_api_key:
+        yield "They are not kept: LANGSMITH_API_KEY is not set."
+        return
+    try:
+        await asyncio.to_thread(lambda: list(_client().list_projects(limit=1)))
+    except Exception as error:  # no answer, a refusal, or nonsense
+        [why, *_] = str(error).splitlines() or [repr(error)]
+        remedy = "Correct LANGSMITH_API_KEY, LANGSMITH_ENDPOINT for its region or LANGSMITH_WORKSPACE_ID in .env."
+        raise Fault(f"{tool.langsmith_endpoint} does not take LANGSMITH_API_KEY: {why}", remedy) from None
+    yield f"LangSmith takes LANGSMITH_API_KEY: project {tool.langsmith_project}"

@@ -10,8 +10,11 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urljoin
+from urllib.request import Request, urlopen
 
 import logfire
 from logfire.experimental.annotations import record_feedback
@@ -20,7 +23,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import Status, get_current_span
 from pydantic import BaseModel
 
-from app.models import Answer, UserError
+from app.models import Answer, Fault, UserError
 from app.settings import FromEnvironment, settings
 
 if TYPE_CHECKING:
@@ -218,3 +221,20 @@ def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[Cal
 def _message(role: str, content: str | None = None, tool_calls: Sequence[Any] = (), **_: Any) -> dict[str, Any]:
     calls = [{"type": "tool_call", "id": call["id"], **call["function"]} for call in tool_calls]
     return {"role": role, "parts": [*calls, *([{"type": "text", "content": content}] if content else [])]}
+
+
+async def diagnose() -> AsyncIterator[str]:
+    """What `doctor` tells: whether Logfire takes the token. Raises `UserError`."""
+    if not tool.logfire_token:
+        yield "They are not kept: LOGFIRE_TOKEN is not set."
+        return
+    url = logfire.AdvancedOptions(base_url=tool.logfire_base_url).generate_base_url(tool.logfire_token)
+    headers = {"Authorization": tool.logfire_token, "User-Agent": f"logfire/{logfire.VERSION}"}
+    try:
+        request = Request(urljoin(url, "/v1/info"), headers=headers)
+        with await asyncio.to_thread(urlopen, request, timeout=10) as answer:
+            project = json.load(answer)["project_url"]
+    except (OSError, ValueError, KeyError, HTTPException) as error:
+        remedy = "Set LOGFIRE_TOKEN to a write token, and LOGFIRE_BASE_URL only for a Logfire of your own."
+        raise Fault(f"{url} does not take LOGFIRE_TOKEN: {error!r}", remedy) from None
+    yield f"Logfire takes LOGFIRE_TOKEN: {project}"

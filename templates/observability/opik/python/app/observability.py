@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
+import httpx2
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
@@ -26,7 +27,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from app import opik
-from app.models import Answer, UserError
+from app.models import Answer, Fault, UserError
 from app.settings import settings
 
 if TYPE_CHECKING:
@@ -210,3 +211,16 @@ def llm_call(model: str, provider: str, messages: Sequence[Any]) -> Iterator[Cal
 def _message(role: str, content: str | None = None, tool_calls: Sequence[Any] = (), **_: Any) -> dict[str, Any]:
     calls = [{"type": "tool_call", "id": call["id"], **call["function"]} for call in tool_calls]
     return {"role": role, "parts": [*calls, *([{"type": "text", "content": content}] if content else [])]}
+
+
+async def diagnose() -> AsyncIterator[str]:
+    """What `doctor` tells: whether Opik takes the key for the workspace. Raises `UserError`."""
+    if not opik.configured:
+        yield "They are not kept: neither OPIK_API_KEY nor OPIK_URL_OVERRIDE is set."
+        return
+    try:
+        await asyncio.to_thread(opik.send, "POST", "auth", {})
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        remedy = "Correct OPIK_API_KEY, OPIK_WORKSPACE or OPIK_URL_OVERRIDE in .env."
+        raise Fault(f"{opik.url} does not take OPIK_API_KEY: {error!r}", remedy) from None
+    yield f"Opik takes the key for workspace {opik.tool.opik_workspace}"

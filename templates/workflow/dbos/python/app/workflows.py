@@ -43,7 +43,7 @@ class StepError(Exception):
 
 lifespan = executors.launch
 delete_runs = executors.delete_runs
-ping = system_database.ping
+ping, diagnose = system_database.ping, system_database.diagnose
 UNAVAILABLE = (*database.UNAVAILABLE, OperationalError)
 
 

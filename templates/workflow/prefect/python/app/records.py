@@ -25,7 +25,7 @@ from prefect.runtime import flow_run as current_run
 from prefect.settings import PREFECT_API_URL
 
 from app import database
-from app.models import Step
+from app.models import Fault, Step
 
 PATIENCE = 5  # seconds that a request may take
 TEXT, STEP, STEP_END = 11, 12, 13
@@ -86,6 +86,18 @@ async def ping() -> None:
     await client().hello()
 
 
+async def diagnose() -> AsyncIterator[str]:
+    """What `doctor` tells of Prefect's server. Raises `UserError`."""
+    try:
+        async with connect():
+            await ping()
+            where = "embedded" if servers.is_embedded() else "at PREFECT_API_URL"
+            yield f"Prefect {await client().api_version()}, {where}"
+    except UNAVAILABLE as error:
+        names = "PREFECT_API_URL, PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
+        raise Fault(explain(error), f"Start the server, or correct {names} in .env.") from None
+
+
 def is_retryable(error: BaseException) -> bool:
     """Whether the database or Prefect's server could not do its part, for now."""
     if isinstance(error, httpx.HTTPStatusError):
@@ -97,7 +109,7 @@ def explain(error: BaseException) -> str:
     """What a retryable error says, in a line; up to the colon, for everybody."""
     if not isinstance(error, httpx.HTTPError):
         return database.explain(error)
-    return f"Prefect's server does not answer: {error or type(error).__name__}. Is PREFECT_API_URL right?"
+    return f"Prefect's server does not answer: {str(error) or type(error).__name__}. Is PREFECT_API_URL right?"
 
 
 async def give(run_id: UUID, given: str, key: str = GIVEN) -> tuple[bool, str]:

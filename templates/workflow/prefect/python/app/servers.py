@@ -57,6 +57,11 @@ def running() -> Iterator[None]:
                 os.environ.pop("PREFECT_API_URL", None)
 
 
+def is_embedded() -> bool:
+    """Whether this process uses the embedded Prefect server."""
+    return _embedded_url is not None
+
+
 def connect() -> None:
     """Put into the environment where Prefect's server is, once it answers, and the key for it."""
     if _embedded_url and not PrefectSettings().prefect_api_url:

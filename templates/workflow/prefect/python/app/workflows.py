@@ -49,9 +49,8 @@ class StepError(Exception):
 
 
 UNAVAILABLE = (*database.UNAVAILABLE, *records.UNAVAILABLE)
-ping = records.ping
-is_retryable = records.is_retryable
-explain = records.explain
+ping, diagnose = records.ping, records.diagnose
+is_retryable, explain = records.is_retryable, records.explain
 delete_runs = worker.delete_runs
 
 

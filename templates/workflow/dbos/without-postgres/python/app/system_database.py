@@ -6,16 +6,17 @@ With SQLite, it lives as long as it holds the lock of a file, so all processes a
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from sqlalchemy import Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
-from app.models import UserError
+from app.models import Fault, UserError
 from app.settings import FromEnvironment, settings
 
 PATIENCE = 5  # seconds that the server may take to answer
@@ -54,6 +55,17 @@ async def ping() -> None:
             await asyncio.to_thread(lambda: _engine().connect().close())
     except TimeoutError as error:
         raise OperationalError("ping", None, error) from error
+
+
+async def diagnose() -> AsyncIterator[str]:
+    """What `doctor` tells of the engine. Raises `UserError`."""
+    try:
+        await ping()
+    except (SQLAlchemyError, OSError) as error:
+        cause = f"DBOS cannot keep its state: {getattr(error, 'orig', error)}"
+        raise Fault(cause, "Correct DBOS_SYSTEM_DATABASE_URL or DATA_DIR in .env.") from None
+    place = "SQLite" if _engine().dialect.name == "sqlite" else "the PostgreSQL of DBOS_SYSTEM_DATABASE_URL"
+    yield f"DBOS {version('dbos')}, in this process, with its state in {place}"
 
 
 @contextmanager
