@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Catalogue, TemplateFiles } from "../../src/catalogue.ts";
 import { makePlan } from "../../src/plan.ts";
 import { render } from "../../src/render.ts";
+import { freePort } from "../../src/verify/holdings.ts";
 import { ModelServer } from "../../src/verify/model-server.ts";
 import { complete, type Verification } from "../../src/verify/verification.ts";
 import { clock, type Outcome, type Report, PHASES as VERIFIED, verify } from "../../src/verify/verify.ts";
@@ -18,7 +19,7 @@ import { Wire } from "./wire.ts";
 export const NAME = "my-app";
 
 /** What `create-ai-stack verify` verifies, and what else the matrix does. */
-export const PHASES = [...VERIFIED, "win32", "trace"] as const;
+export const PHASES = [...VERIFIED, "win32", "doctor", "trace"] as const;
 export type Phase = (typeof PHASES)[number];
 
 interface Proof {
@@ -49,9 +50,13 @@ export async function prove({ combination, cli, place, cache, phases, signal, on
     win32: async (service: Verification) => {
       await service.uv("run", "mypy", "--platform", "win32", "--cache-dir", join(cache, "win32"));
     },
+    doctor: async (service: Verification) => {
+      const found = await service.uv("run", NAME, "doctor");
+      if (/^(?!ok ).+/m.test(found)) throw new Error(`something is not ok:\n${found}`);
+    },
     trace: (service: Verification) => trace(combination, project, service),
   };
-  const env = { MYPY_CACHE_DIR: join(cache, "own") };
+  const env = { MYPY_CACHE_DIR: join(cache, "own"), PORT: String(await freePort()) };
   const { outcomes, transcript } = await verify({ project, name: NAME, place, signal, onOutcome, phases, env, more });
   return { outcomes: [created, ...outcomes], transcript };
 }

@@ -23,6 +23,7 @@ const PARTS: [part: string, lines: number, ...files: (string | RegExp)[]][] = [
   ["llm", 160, "app/llm.py"],
   ["command line", 160, "app/__main__.py"],
   ["extractive answerer", 60, "embedded/extractive.py"],
+  ["doctor", 152, "app/doctor.py"],
   ["migrations", 90, /^migrations\/.*\.py$/],
   ["app in all", 1900, /^app\/.*\.py$/],
   ["tests", 600, /^tests\//],
@@ -35,8 +36,8 @@ const SLOTS: Record<string, number> = { workflow: 190, database: 230, api: 230, 
 /** What a part takes beyond its budget, and for what. */
 const MORE: Record<string, [lines: number, why: string]> = {
   main: [17, "FastAPI is imported only where it serves, which ends with a `dev` that is killed or gets Ctrl-C"],
-  models: [13, "the class of errors that a user can mend, whether a document was one, and feedback"],
-  settings: [16, "a wrong one is told in a line, and what traces show"],
+  models: [30, "the class of errors that a user can mend, whether a document was one, feedback, and what doctor tells"],
+  settings: [35, "a wrong one is told in a line, what traces show, and doctor goes on with the default of a wrong one"],
   page: [10, "feedback on an answer"],
   ingestion: [
     126,
@@ -44,43 +45,49 @@ const MORE: Record<string, [lines: number, why: string]> = {
   ],
   "extractive answerer": [13, "it knows where sentences end, and which quotes are of something else"],
   evaluation: [75, "rules and a model as judges, limits, a table beside the JSON, scores for an experiment"],
-  llm: [44, "servers that differ in what they stream, errors that say what to set but no key, prices, tokens by kind"],
+  llm: [
+    72,
+    "servers that differ in what they stream, errors that say what to set but no key, prices, tokens by kind, and doctor",
+  ],
   agent: [13, "a reminder for models that write prose, and who asks, for the traces"],
-  "command line": [86, "a progress bar and each file's outcome, eval, a span around a question, and what an API adds"],
+  "command line": [
+    90,
+    "a progress bar and each file's outcome, eval, a span around a question, what an API adds, and doctor",
+  ],
   "config, CI, Docker": [50, "three lines for each variable in .env.example"],
   workflow: [
-    222,
-    "errors of its own database; executors.py: runs of a dead process move on, those of a live one never, and a full disk is told",
+    239,
+    "what doctor asks; errors of its own database; executors.py: runs of a dead process move on, those of a live one never, and a full disk is told",
   ],
   "workflow/prefect": [
-    530,
-    "its runner starts a process a run, so worker.py takes runs and moves those of the dead; it has no events and no storage that all processes share, so records.py keeps both on its server",
+    546,
+    "what doctor asks; its runner starts a process a run, so worker.py takes runs and moves those of the dead; it has no events and no storage that all processes share, so records.py keeps both on its server",
   ],
-  database: [17, "the refusal of another embedding model, and reindex"],
+  database: [79, "the refusal of another embedding model, reindex, and database_check.py: what doctor asks"],
   "database/mongodb": [
-    354,
-    "versions of documents in place of transactions, which a lone server has not got, and two ways to search: by" +
+    405,
+    "what doctor asks; versions of documents in place of transactions, which a lone server has not got, and two ways to search: by" +
       " $vectorSearch, and exactly where the server has none",
   ],
   observability: [
-    130,
-    "a backend that hangs holds nothing up and what is dropped is counted, the link to a trace, tools, question and answer at the root, who asked, feedback, experiments, and content that can be left out",
+    151,
+    "what doctor asks; a backend that hangs holds nothing up and what is dropped is counted, the link to a trace, tools, question and answer at the root, who asked, feedback, experiments, and content that can be left out",
   ],
   "observability/langsmith": [
-    247,
-    "its SDK sends plain spans and no more: settings of its own, the form that it needs, feedback, what is lost, of scores too, experiments, and question, answer and who asked at the root",
+    261,
+    "what doctor asks; its SDK sends plain spans and no more: settings of its own, the form that it needs, feedback, what is lost, of scores too, experiments, and question, answer and who asked at the root",
   ],
   "observability/opik": [
-    289,
-    "a score and a link need Opik's own ids, so opik.py gives spans ids that follow from a traceparent, and tells of" +
+    303,
+    "what doctor asks; a score and a link need Opik's own ids, so opik.py gives spans ids that follow from a traceparent, and tells of" +
       " traces, labels and scores, which Opik does not take from such spans",
   ],
   "observability/langfuse": [
-    221,
-    "spans are OpenTelemetry's, so its provider, exporter and attributes stand here; what is lost is counted, of scores too; experiments; question, answer and who asked at the root",
+    242,
+    "what doctor asks; spans are OpenTelemetry's, so its provider, exporter and attributes stand here; what is lost is counted, of scores too; experiments; question, answer and who asked at the root",
   ],
   "api/fastmcp": [27, "two transports, of which one is a command, feedback, and the answer for the trace"],
-  "app in all": [653, "what the parts above take more, and formats.py; not yet within the budget"],
+  "app in all": [975, "what the parts above take more, formats.py and doctor; not yet within the budget"],
 };
 /** Data, not to be read. */
 const DATA = ["embedded/minilm-vocabulary.txt", "constraints.txt"];
@@ -119,8 +126,8 @@ describe("a default project", () => {
     expect(size).toBeLessThanOrEqual(limit + (MORE[category]?.[0] ?? 0));
   });
 
-  test("at most 54 files and 15 direct dependencies, and no file over 250 lines", () => {
-    expect(files.size).toBeLessThanOrEqual(54);
+  test("at most 56 files and 15 direct dependencies, and no file over 250 lines", () => {
+    expect(files.size).toBeLessThanOrEqual(56);
     expect(plan.dependencies.length).toBeLessThanOrEqual(15);
     const long = [...files].filter(([path, content]) => ![...DATA, PAGE].includes(path) && lines(content) > 250);
     expect(long.map(([path, content]) => `${path}: ${lines(content)}`)).toEqual([]);

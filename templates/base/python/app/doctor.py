@@ -127,7 +127,7 @@ async def _settings() -> AsyncIterator[str]:
     if wrong or odd:
         remedy = f"Correct it in {DOTENV}; .env.example lists all that can be set."
         raise Fault("\n".join(wrong + odd), remedy, "failed" if wrong else "warning")
-    yield f"{sum(entry.key is not None for entry in entries)} are in {DOTENV}, and all of them are known."
+    yield f"{sum(entry.key is not None for entry in entries)} set in {DOTENV}, all of them known."
 
 
 async def _port() -> AsyncIterator[str]:
