@@ -24,13 +24,15 @@ await writeFile(join(out, "templates.json"), asAscii(JSON.stringify(files)));
 // There is none before the first version has a successor.
 const archive = join(resolve(values.archive), "archive.json.br");
 if (existsSync(archive)) await copyFile(archive, join(out, "archive.json.br"));
+// The MCP SDK's own bring a validator for forms that users fill in at a client. No tool asks for one, and it is large.
+const shims = 'export { default as process } from "node:process"; export class DefaultJsonSchemaValidator {}';
 const bundle = await rolldown({
   input: { cli: join(root, "src/cli.ts"), index: join(root, "src/index.ts") },
   platform: "node",
   // Fewer files to load: what several commands share goes into cli.cjs.
   preserveEntrySignatures: "allow-extension",
   transform: { define: { VERSION: JSON.stringify(version) } },
-  plugins: [compiled({ catalogue: asJson(catalogue), nothing: "" })],
+  plugins: [compiled({ catalogue: asJson(catalogue), nothing: "", shims })],
 });
 // Node loads CommonJS in less time than ES modules.
 const names = { entryFileNames: "[name].cjs", chunkFileNames: "[name].cjs" };
@@ -61,6 +63,7 @@ function compiled(modules) {
     resolveId: (id, importer) => {
       // Commander loads this for subcommands that are programs of their own; there are none, and it takes time.
       if (id === "node:child_process" && importer?.includes("commander")) return { id: `\0${prefix}nothing` };
+      if (id === "@modelcontextprotocol/server/_shims") return { id: `\0${prefix}shims` };
       return id.startsWith(prefix) ? { id: `\0${id}` } : null;
     },
     load: (id) => (id.startsWith(`\0${prefix}`) ? modules[id.slice(prefix.length + 1)] : null),

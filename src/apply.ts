@@ -1,6 +1,6 @@
-import { createHash, randomBytes } from "node:crypto";
+import { createHash } from "node:crypto";
 import fs from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { Cancelled, UserError } from "./errors.ts";
 import { diskError, refuseBusy, stageName } from "./target.ts";
 
@@ -18,11 +18,11 @@ export interface Step {
  * next run undoes what was cut off.
  */
 export async function applySteps(root: string, steps: Step[], signal: AbortSignal): Promise<void> {
-  const stage = join(root, stageName(randomBytes(4).toString("hex")));
+  const stage = join(root, stageName());
   try {
     fs.mkdirSync(stage);
     // Looking only after the stage is there means that of two runs at most one goes on.
-    refuseBusy(root);
+    refuseBusy(root, basename(stage));
     for (const step of steps) stageStep(stage, step);
     await writeJournal(stage, steps);
     for (const step of steps) {

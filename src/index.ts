@@ -53,6 +53,8 @@ export interface CreateOptions {
   git?: boolean;
   /** Stops the work: what is there then is a whole project or nothing. */
   signal?: AbortSignal;
+  /** Told what begins, in a few words. */
+  onProgress?: (label: string) => void;
 }
 
 export interface Created extends Planned {
@@ -71,13 +73,18 @@ export function plan({ name = "my-app", tools = {} }: Choices = {}): Planned {
 
 /** Creates a project, as the command does: whole, or not at all. Throws `UserError` with what to mend. */
 export async function create(options: CreateOptions): Promise<Created> {
-  const { directory, tools = {}, install = true, git = true, signal = new AbortController().signal } = options;
+  const { directory, tools = {}, install = true, git = true, onProgress } = options;
+  const { signal = new AbortController().signal } = options;
   const templates = loadTemplateFiles();
   const target = checkDirectory(directory, packagesOf(compiled, templates));
   const planned = planFrom(templates, nameOf(directory, process.cwd()), tools);
+  onProgress?.("Writing the files");
   await writeProject(target, new Map(planned.files), signal);
   const constraints = planned.files.get("constraints.txt") ?? "";
-  const progress = <T>(_: string, work: () => Promise<T>) => work();
+  const progress = <T>(label: string, work: () => Promise<T>) => {
+    onProgress?.(label);
+    return work();
+  };
   const notes = await equip({ folder: target.path, constraints, install, git, verbose: false, signal, progress });
   return { ...planned, directory: target.path, notes };
 }

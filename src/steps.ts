@@ -1,4 +1,4 @@
-import { isAbsolute, relative, sep } from "node:path";
+import { dirname, isAbsolute, relative, sep } from "node:path";
 
 const isWindows = process.platform === "win32";
 
@@ -31,7 +31,7 @@ export function quote(word: string): string {
 export function pathFrom(cwd: string, path: string): string {
   const near = relative(cwd, path);
   if (near === "") return ".";
-  if (isAbsolute(near) || near.startsWith(`..${sep}..`)) return path;
+  if (isAbsolute(near) || near.startsWith(`..${sep}..`) || dirname(cwd) === cwd) return path;
   return near.startsWith("-") ? `.${sep}${near}` : near;
 }
 

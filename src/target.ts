@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { lstatSync, readdirSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
@@ -50,18 +50,23 @@ const STAGE = /^\.create-ai-stack-(?<host>[0-9a-f]{6})-(?<pid>[0-9]+)-[0-9a-f]{8
 // A stage is in use for a second or two. After this long its process id belongs to somebody else.
 const STAGE_LIFETIME_MS = 10 * 60 * 1000;
 
-export function stageName(random: string): string {
-  return `.create-ai-stack-${host()}-${process.pid}-${random}`;
+// One process can be at work on several projects.
+const ownStages = new Set<string>();
+
+export function stageName(): string {
+  const name = `.create-ai-stack-${host()}-${process.pid}-${randomBytes(4).toString("hex")}`;
+  ownStages.add(name);
+  return name;
 }
 
-/** This user's stages in a folder that no live process works in. */
+/** This user's stages in a folder that nobody works in. */
 export function abandonedStages(folder: string): string[] {
   return stages(folder).filter((stage) => isOurs(join(folder, stage)) && !isAlive(folder, stage));
 }
 
-/** Refuses a folder in which another process is at work. */
-export function refuseBusy(folder: string): void {
-  const live = stages(folder).find((stage) => isAlive(folder, stage));
+/** Refuses a folder in which others are at work. */
+export function refuseBusy(folder: string, own?: string): void {
+  const live = stages(folder).find((stage) => stage !== own && isAlive(folder, stage));
   if (live === undefined) return;
   throw refused(folder, "is in use by another run", `Wait for it. If there is none, remove ${join(folder, live)}.`);
 }
@@ -133,7 +138,7 @@ function isAlive(folder: string, stage: string): boolean {
   const { host: stageHost, pid } = stage.match(STAGE)?.groups ?? {};
   const changed = lstatSync(join(folder, stage), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   if (Date.now() - changed > STAGE_LIFETIME_MS) return false;
-  return stageHost !== host() || processExists(Number(pid));
+  return ownStages.has(stage) || stageHost !== host() || processExists(Number(pid));
 }
 
 function processExists(pid: number): boolean {

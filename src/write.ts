@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { applySteps, remove, rename, type Step, stopIf, undoStage } from "./apply.ts";
@@ -24,7 +23,7 @@ export async function writeProject(planned: Target, files: FileMap, signal: Abor
 }
 
 async function stageAndRename(target: Target, files: FileMap, signal: AbortSignal): Promise<void> {
-  const stage = join(target.parent, stageName(randomBytes(4).toString("hex")));
+  const stage = join(target.parent, stageName());
   try {
     fs.mkdirSync(stage);
     await writeFiles(join(stage, relative(target.parent, target.path)), files, signal);

@@ -37,6 +37,18 @@ export function defineSwap(program: Command, catalogue: Catalogue, output: Outpu
       const { verify } = await import("./verify.ts");
       exit(await verify(phases, output));
     });
+  program
+    .command("mcp")
+    .description("let an MCP client list, plan, create and verify, over stdin and stdout")
+    .option("--allow <directory>", "where it may create projects; may be given more than once", append, [])
+    .action(async ({ allow }: { allow: string[] }) => {
+      const { mcp } = await import("./mcp.ts");
+      await mcp(allow);
+    });
+}
+
+function append(value: string, others: string[]): string[] {
+  return [...others, value];
 }
 
 function changing(command: Command): Command {

@@ -3,7 +3,7 @@ import { type Output, wrap } from "../output.ts";
 
 export function list(catalogue: Catalogue, version: string, output: Output): void {
   const { bold, dim } = output.colors;
-  output.result({ version, categories: catalogue.categories.map(summary) });
+  output.result({ version, categories: catalogue.categories.map(summarize) });
   if (output.json) return;
   for (const category of catalogue.categories) {
     output.say(`${bold(category.id)}  ${wrap(category.about, output.columns, "  ")}\n`);
@@ -20,7 +20,7 @@ export function list(catalogue: Catalogue, version: string, output: Output): voi
 
 const INDENT = " ".repeat(15);
 
-function summary({ tools, order: _, ...category }: Catalogue["categories"][number]) {
+export function summarize({ tools, order: _, ...category }: Catalogue["categories"][number]) {
   return {
     ...category,
     tools: tools.map(({ id, title, choose, avoid, homepage, emulated }) => ({

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { mkdtemp, realpath, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -41,17 +42,25 @@ export interface Verdict {
   log?: string;
 }
 
-/** Verifies a project in a temporary folder. Throws `Cancelled` when it is ended early; then, too, nothing is left. */
-export async function verifyProject(subject: Omit<Subject, "place" | "more" | "env">): Promise<Verdict> {
+type Choice = Omit<Subject, "place" | "more" | "env">;
+
+/** Verifies a project, and leaves a log where something failed. Throws `Cancelled` when it is ended early. */
+export async function verifyProject(subject: Choice): Promise<Verdict> {
+  const { transcript, ...verdict } = await verifyAside(subject);
+  if (verdict.passed) return verdict;
+  const log = join(await realpath(tmpdir()), `create-ai-stack-verify-${randomBytes(4).toString("hex")}.log`);
+  await writeFile(log, transcript);
+  return { ...verdict, log };
+}
+
+/** Verifies a project in a temporary folder, of which nothing is left. Throws `Cancelled` when it is ended early. */
+export async function verifyAside(subject: Choice): Promise<Verdict & Pick<Report, "transcript">> {
   // Its real path is where what works in it is found.
   const place = await realpath(await mkdtemp(join(tmpdir(), "create-ai-stack-verify-")));
   try {
     const { outcomes, transcript } = await verify({ ...subject, place });
     if (subject.signal.aborted) throw new Cancelled(`Nothing of ${subject.project} is left running.`);
-    if (outcomes.every(({ result }) => result === "passed")) return { passed: true, phases: outcomes };
-    const log = `${place}.log`;
-    await writeFile(log, transcript);
-    return { passed: false, phases: outcomes, log };
+    return { passed: outcomes.every(({ result }) => result === "passed"), phases: outcomes, transcript };
   } finally {
     await rm(place, { recursive: true, force: true, maxRetries: 5 });
   }

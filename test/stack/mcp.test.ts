@@ -1,4 +1,4 @@
-import { appendFile, mkdir, readFile, rm } from "node:fs/promises";
+import { appendFile, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import axe from "axe-core";
 import { execa } from "execa";
@@ -8,17 +8,13 @@ import { until } from "../../src/verify/holdings.ts";
 import { Backend, tree } from "./backend.ts";
 import { openBrowser } from "./browser.ts";
 import { environment } from "./environment.ts";
+import { installClients } from "./mcp-clients.ts";
 import { SEARCH } from "./script.ts";
 import { collapse, halt, makeFolder, Service } from "./service.ts";
 import { mypyCache } from "./stacks.ts";
 
 // The API layer that speaks MCP, as clients meet it that are not ours: the Inspector, and the public conformance suite.
 
-const CLIENTS = [
-  "node@22.23.3",
-  "@modelcontextprotocol/inspector@2.12.0",
-  "@modelcontextprotocol/conformance@0.2.0-alpha.12",
-];
 const CONTRACTS = join(import.meta.dirname, "../contracts");
 const KEPT = "How long are invoices kept?";
 
@@ -32,19 +28,17 @@ SCENARIOS["2026-07-28"]?.push("http-header-validation");
 
 let folder: string;
 let project: string;
-let clients: string;
+let client: Awaited<ReturnType<typeof installClients>>;
 let backend: Backend;
 let service: Service;
 
 beforeAll(async () => {
   folder = await makeFolder("mcp-");
   project = join(folder, "my-app");
-  clients = join(folder, "clients");
-  await mkdir(clients);
   const options = { cwd: folder, env: environment(), extendEnv: false };
   const create = join(inject("place"), "node_modules/.bin/create-ai-stack");
   await execa(create, [project, "--yes", "--no-git", "--api", "fastmcp"], options);
-  await execa("npm", ["install", "--prefix", clients, "--no-audit", "--no-fund", ...CLIENTS], options);
+  client = await installClients(folder);
   backend = await Backend.start(project, "logfire");
   const env = { LOGFIRE_TOKEN: "token-4bd1", LOGFIRE_BASE_URL: backend.url };
   service = await Service.start({ project, data: join(folder, "data"), env });
@@ -59,13 +53,6 @@ afterAll(async () => {
 function run(program: string, ...args: string[]) {
   const options = { cwd: project, env: environment(mypyCache()), extendEnv: false, reject: false, all: true } as const;
   return execa(program, args, options);
-}
-
-/** A client of the folder, by the Node that it needs. */
-function client(name: string, ...args: string[]) {
-  const path = `${join(clients, "node_modules/.bin")}:${process.env["PATH"]}`;
-  const env = environment({ PATH: path, HOME: folder, DATA_DIR: join(folder, "data") });
-  return execa(name, args, { cwd: clients, env, extendEnv: false, reject: false, all: true });
 }
 
 function inspect(...args: string[]) {
