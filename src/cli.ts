@@ -2,7 +2,7 @@ import catalogue from "compiled:catalogue";
 import { Command, CommanderError, Option } from "commander";
 import type { Catalogue } from "./catalogue.ts";
 import type { Flags } from "./commands/create.ts";
-import { defineSwap } from "./commands/define-swap.ts";
+import { defineOthers } from "./commands/define-others.ts";
 import { EXIT, noneOf, UserError } from "./errors.ts";
 import { makeOutput, type Output } from "./output.ts";
 import type { Category } from "./tool.ts";
@@ -55,7 +55,7 @@ function makeProgram(catalogue: Catalogue, output: Output, exit: (code: number) 
       const tools = Object.fromEntries(catalogue.categories.map(({ id }) => [id, options[id] as string | undefined]));
       exit(await create(directory, { ...options, tools }, catalogue, output));
     });
-  defineSwap(program, catalogue, output, exit);
+  defineOthers(program, catalogue, output, exit);
   return program;
 }
 

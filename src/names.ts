@@ -47,7 +47,7 @@ const KEYWORDS = words(`
   and as assert async await break class continue def del elif else except false finally for from global if import in
   is lambda none nonlocal not or pass raise return true try while with yield`);
 
-const OWN_COMMANDS = words("help list mcp swap update verify");
+const OWN_COMMANDS = words("doctor help list mcp swap update verify");
 
 // The generated package, and what an environment's folder of executables has in any case.
 const COMMANDS = words(

@@ -8,7 +8,8 @@ DATASET = "0190a1b2-0000-7000-8000-000000000001"
 TRACE = {"id", "project_name", "name", "start_time", "end_time", "input", "output", "metadata", "tags", "thread_id"}
 SCORE = {"id", "project_name", "name", "value", "reason", "source"}
 NAMED = {"dataset_name", "project_name"}
-FIELDS = {
+FIELDS: dict[tuple[str, str], set[str]] = {
+    ("POST", "auth"): set(),
     ("POST", "traces"): TRACE | {"environment"},
     ("PUT", "traces/feedback-scores"): {"scores"},
     ("PUT", "datasets/items"): NAMED | {"items"},

@@ -4,7 +4,12 @@ import type { Output } from "../output.ts";
 import type { SwapFlags } from "./swap.ts";
 
 /** The commands beside the one that creates, as they are typed. `exit` gets the exit code. */
-export function defineSwap(program: Command, catalogue: Catalogue, output: Output, exit: (code: number) => void): void {
+export function defineOthers(
+  program: Command,
+  catalogue: Catalogue,
+  output: Output,
+  exit: (code: number) => void,
+): void {
   program
     .command("list")
     .description("show the tools, each with when to choose it and when not")
@@ -36,6 +41,14 @@ export function defineSwap(program: Command, catalogue: Catalogue, output: Outpu
     .action(async ({ phases }: { phases?: string }) => {
       const { verify } = await import("./verify.ts");
       exit(await verify(phases, output));
+    });
+  program
+    .command("doctor")
+    .description("check Node, Python, uv and git, and the project here: what is wrong, and what to do")
+    .option("--json", "print one JSON document on stdout")
+    .action(async () => {
+      const { doctor } = await import("./doctor.ts");
+      exit(await doctor(output));
     });
   program
     .command("mcp")
