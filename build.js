@@ -3,9 +3,11 @@ import { existsSync } from "node:fs";
 import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { brotliCompressSync, constants } from "node:zlib";
 import { rolldown } from "rolldown";
 import { importTypeScript } from "./scripts/import-typescript.js";
 
+const { BROTLI_PARAM_LGWIN } = constants;
 const { values } = parseArgs({
   options: {
     templates: { type: "string", default: "templates" },
@@ -20,7 +22,12 @@ const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8"
 await rm(out, { recursive: true, force: true });
 const { catalogue, files } = await readTemplates(resolve(values.templates));
 await mkdir(out, { recursive: true });
-await writeFile(join(out, "templates.json"), asAscii(JSON.stringify(files)));
+// Smaller than npm's gzip makes it: much in it is alike from tool to tool.
+const templates = Buffer.from(asAscii(JSON.stringify(files)));
+await writeFile(
+  join(out, "templates.json.br"),
+  brotliCompressSync(templates, { params: { [BROTLI_PARAM_LGWIN]: 24 } }),
+);
 // There is none before the first version has a successor.
 const archive = join(resolve(values.archive), "archive.json.br");
 if (existsSync(archive)) await copyFile(archive, join(out, "archive.json.br"));

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { brotliDecompressSync } from "node:zlib";
 import type { ComposeMap } from "./fragments/compose.ts";
 import type { Template } from "./template.ts";
 import type { Category, Part, Tool } from "./tool.ts";
@@ -38,5 +39,6 @@ export function ownerOf(tool: Tool): string {
 
 /** What the build wrote beside the CLI. */
 export function loadTemplateFiles(): TemplateFiles {
-  return JSON.parse(readFileSync(join(import.meta.dirname, "templates.json"), "ascii"));
+  const packed = readFileSync(join(import.meta.dirname, "templates.json.br"));
+  return JSON.parse(brotliDecompressSync(packed).toString("latin1"));
 }

@@ -78,7 +78,8 @@ async function answer(
   }
   const open = catalogue.categories.filter((category) => flags.tools[category.id] === undefined);
   const asks = !flags.yes && (directory === undefined || open.length > 0);
-  if (asks && !isInteractive(output)) throw missingFlags(directory, open);
+  const canAsk = process.stdin.isTTY === true && process.stdout.isTTY === true && !isCI() && !output.json;
+  if (asks && !canAsk) throw missingFlags(directory, open);
 
   // Checked before the first question: nobody wants to answer five and then start again.
   if (directory !== undefined) checkDirectory(directory, taken);
@@ -94,10 +95,6 @@ async function answer(
     prompts.summarize(summaryOf(chosen, tools, catalogue));
   }
   return { target: checkDirectory(chosen, taken), answers: { name: nameOf(chosen, process.cwd()), tools } };
-}
-
-function isInteractive(output: Output): boolean {
-  return process.stdin.isTTY === true && process.stdout.isTTY === true && !isCI() && !output.json;
 }
 
 function missingFlags(directory: string | undefined, open: Catalogue["categories"]): UserError {
