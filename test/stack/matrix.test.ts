@@ -30,7 +30,8 @@ describe("any two tools work side by side", async () => {
   beforeAll(async () => {
     const cli = [join(inject("place"), "node_modules/.bin/create-ai-stack")];
     const { signal } = new AbortController();
-    await sideBySide(combinations, defaultJobs(), async (combination, job) => {
+    // One more than there are cores: each waits for a good part of its time.
+    await sideBySide(combinations, defaultJobs() + 1, async (combination, job) => {
       const cache = join(inject("place"), job === 0 ? "mypy" : `mypy-${job}`); // the first: what other tests have found out
       const place = join(folder, nameOf(combination));
       reports.set(nameOf(combination), await prove({ combination, cli, place, cache, signal, phases: SIDE_BY_SIDE }));
