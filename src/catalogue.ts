@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { brotliDecompressSync } from "node:zlib";
 import type { ComposeMap } from "./fragments/compose.ts";
+import type { DataMove } from "./move-data.ts";
 import type { Template } from "./template.ts";
 import type { Category, Part, Tool } from "./tool.ts";
 
@@ -23,6 +24,8 @@ export interface OwnedFiles {
   files: Record<string, string>;
   /** Path in the project → what renders its content. */
   templates: Record<string, Template>;
+  /** What moves a tool's data to and from others of its category; absent where nothing does. */
+  move?: DataMove;
 }
 
 /** Owner → its files, an owner being `base`, `<category>/<tool>` or `<category>/<tool>/without-<capability>`. Large, loaded only to create a project. */

@@ -4,6 +4,7 @@ import { UserError } from "./errors.ts";
 import { pinUv, unpinUv } from "./fragments/pins.ts";
 import type { Templates } from "./history.ts";
 import { type Change, differingPaths, merge } from "./merge.ts";
+import { formerMove, renderMove } from "./move-data.ts";
 import { makePlan, type Plan } from "./plan.ts";
 import { type Project, updateChoices } from "./project.ts";
 import type { Present } from "./read-files.ts";
@@ -29,6 +30,11 @@ export function renderAs(project: Project, tools: Record<string, string>, templa
   return { templates, plan, files: render(plan, templates.files) };
 }
 
+/** With what carries the data over. */
+export function transitionOf(from: Rendered, to: Rendered, label: string): Transition {
+  return { from, to: { ...to, files: new Map([...to.files, ...renderMove(from.plan, to.plan, to.templates)]) }, label };
+}
+
 /** The files that a change of the project may write, its choices last. */
 export function pathsOf({ from, to }: Transition): string[] {
   return [...differingPaths(from.files, to.files).filter((path) => path !== CHOICES_FILE), CHOICES_FILE];
@@ -49,7 +55,8 @@ export function mergeWork(
     [from, to].flatMap(({ plan, templates }) => plan.owners.flatMap((owner) => filesOf(templates, owner))),
   );
   const mergeBy = (path: string) => (seam.has(path) ? "whole" : whole.has(path) ? "apart" : "touching");
-  const [base, theirs] = [withoutChoices(from.files), withoutChoices(to.files)];
+  const base = new Map([...withoutChoices(from.files), ...formerMove(present, to.templates)]);
+  const theirs = withoutChoices(to.files);
   return merge({ base, ours, theirs }, { mergeBy, label, keepAs }).map((change) => {
     const isPinned = change.path === PYPROJECT && unpinned !== undefined && change.action !== "conflict";
     if (!isPinned || typeof change.content !== "string") return change;

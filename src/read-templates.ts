@@ -5,6 +5,7 @@ import { BASE, type Catalogue, FALLBACK, type OwnedFiles, type TemplateFiles } f
 import { compileTemplate } from "./compile-template.ts";
 import { UserError } from "./errors.ts";
 import { readPins } from "./fragments/constraints.ts";
+import { MOVE_SCRIPT, readMove } from "./move-data.ts";
 import { readCompose } from "./read-compose.ts";
 import { type Category, checkCategory, checkPart, checkTool, type Part, type Tool } from "./tool.ts";
 
@@ -28,23 +29,15 @@ export async function readTemplates(root: string): Promise<{ catalogue: Catalogu
       }
       const manifest = `${owner}/tool.yaml`;
       tools.push(checkTool(await readYaml(root, manifest), `templates/${manifest}`, id, tool, fallbacks));
-      files[owner] = await readOwner(root, owner, ["tool.yaml", "README.md"]);
+      const move = await readMove(owner, readText.bind(undefined, root));
+      files[owner] = { ...(await readOwner(root, owner, ["tool.yaml", "README.md"])), ...move };
     }
     const file = `${id}/category.yaml`;
     categories.push(checkCategory(await readYaml(root, file), `templates/${file}`, id, tools));
   }
-  for (const category of categories) category.tools.sort((a, b) => rank(category, a) - rank(category, b));
+  // The default stands first, the others stay in alphabetical order.
+  for (const { default: id, tools } of categories) tools.sort((a, b) => Number(b.id === id) - Number(a.id === id));
   return { catalogue: { base, categories: categories.sort((a, b) => a.order - b.order) }, files };
-}
-
-/** The default stands first, the others in alphabetical order. */
-function rank(category: Category, tool: Tool): number {
-  return tool.id === category.default
-    ? -1
-    : category.tools
-        .map(({ id }) => id)
-        .sort()
-        .indexOf(tool.id);
 }
 
 const LANGUAGE = "python/";
@@ -63,7 +56,8 @@ async function readOwner(root: string, owner: string, required: string[]): Promi
     files: {},
     templates: {},
   };
-  const known = [...new Set([...required, ...OPTIONAL])];
+  const movable = required.includes("tool.yaml") ? [MOVE_SCRIPT] : [];
+  const known = [...new Set([...required, ...OPTIONAL, ...movable])];
   for (const path of await walk(join(root, owner), "")) {
     const place = `templates/${owner}/${path}`;
     if (known.includes(path) || path.startsWith(FALLBACK)) continue;

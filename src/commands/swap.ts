@@ -9,19 +9,21 @@ import {
   renderAs,
   stepsOf,
   type Transition,
+  transitionOf,
 } from "../change.ts";
 import { equip } from "../equip.ts";
 import { Cancelled, EXIT, noneOf, UserError } from "../errors.ts";
 import { loadArchive, type Templates, unpack } from "../history.ts";
 import { findTooling } from "../machine.ts";
 import type { Change } from "../merge.ts";
+import { MOVE_ABOUT, MOVE_COMMAND, MOVE_SCRIPT } from "../move-data.ts";
 import type { Output } from "../output.ts";
 import { checkChoices, findProject, type Project, readProject, unknownVersion } from "../project.ts";
 import { readFiles } from "../read-files.ts";
 import { CHOICES_FILE } from "../render.ts";
 import { checkRepository, UNDO } from "../repository.ts";
 import { abortOnSignals } from "../signals.ts";
-import { changeDirectory, nextSteps, pathFrom, quote } from "../steps.ts";
+import { changeDirectory, nextSteps, pathFrom, quote, uvInVenv } from "../steps.ts";
 import { abandonedStages, diskError, refuseBusy } from "../target.ts";
 
 export interface SwapFlags {
@@ -116,11 +118,9 @@ function planChange(project: Project, { command, tools }: Request, current: Temp
     if (candidates.some((candidate) => candidate.id === tool)) return [id, tool];
     throw noneOf(candidates, "unknown-tool", `${VERSION} has no ${id} ${quote(tool)} any more; swap it first.`, tool);
   });
-  return {
-    from: renderAs(project, project.tools, former, project.version),
-    to: renderAs(project, Object.fromEntries(categories), current, VERSION),
-    label: Object.values(tools)[0] ?? VERSION,
-  };
+  const from = renderAs(project, project.tools, former, project.version);
+  const to = renderAs(project, Object.fromEntries(categories), current, VERSION);
+  return transitionOf(from, to, Object.values(tools)[0] ?? VERSION);
 }
 
 function isSettled(project: Project, { tools }: Request): boolean {
@@ -156,7 +156,10 @@ function describe({ project, transition, changes }: Result) {
     changes: changes.map(({ content: _, ...change }) => change),
     conflicts: conflictsIn(changes).map(({ path }) => path),
     environment: compareEnvironment(transition),
-    nextSteps: to.plan.nextSteps.filter((step) => !from.plan.nextSteps.includes(step)),
+    nextSteps: [
+      ...(to.files.has(MOVE_SCRIPT) ? [MOVE_ABOUT] : []),
+      ...to.plan.nextSteps.filter((step) => !from.plan.nextSteps.includes(step)),
+    ],
   };
 }
 
@@ -211,7 +214,11 @@ async function showResult(
   const described = describe(result);
   const conflicts = conflictsIn(changes);
   const near = pathFrom(process.cwd(), project.root);
-  const start = nextSteps(project.name, project.root, process.cwd(), await findTooling(), install === "done");
+  const tooling = await findTooling();
+  const start = nextSteps(project.name, project.root, process.cwd(), tooling, install === "done");
+  const uv = tooling.uv ? "uv" : uvInVenv();
+  // Before the service starts, which fills an empty one with its sample.
+  if (result.transition.to.files.has(MOVE_SCRIPT)) start.splice(-1, 0, `${uv} run ${MOVE_COMMAND}`);
   const steps = [...start, ...described.nextSteps];
   const undo = canUndo ? [...changeDirectory(project.root, process.cwd()), UNDO].join(" && ") : null;
   const isDone = conflicts.length === 0 && install !== "failed";

@@ -12,6 +12,9 @@ const TEMPLATES = join(import.meta.dirname, "../../templates");
 const { catalogue } = await readTemplates(TEMPLATES);
 const START = defaultOf(catalogue);
 
+/** What a swap of the category adds to the project, to be run once. */
+const MOVE = ["migrate_data.py", "migrate_data_parts/"];
+
 type Choices = Record<string, string>;
 type Files = Record<string, string>;
 
@@ -82,6 +85,10 @@ async function commit(project: string): Promise<void> {
   await git(project, "commit", "--quiet", "-m", "Ours");
 }
 
+function withoutMove(files: Files): Files {
+  return Object.fromEntries(Object.entries(files).filter(([path]) => !MOVE.some((name) => path.startsWith(name))));
+}
+
 const pairs = catalogue.categories.flatMap(({ id, tools }) =>
   tools.flatMap((old) => tools.flatMap((fresh) => (old === fresh ? [] : [[id, old.id, fresh.id] as const]))),
 );
@@ -102,7 +109,7 @@ describe.each(pairs)("%s: %s → %s", (category, old, fresh) => {
     const { exitCode, stdout } = await run(["swap", category, fresh, "--no-install", "--json"], { cwd: project, cli });
     const result = JSON.parse(stdout);
     expect([exitCode, result.conflicts]).toEqual([0, []]);
-    expect(comparable(await readTree(project))).toEqual(comparable(await readTree(wanted)));
+    expect(comparable(withoutMove(await readTree(project)))).toEqual(comparable(await readTree(wanted)));
     await execa("sh", ["-c", result.undo], { cwd: project, env: environment(), extendEnv: false });
     expect(await readTree(project)).toEqual(before);
     expect(await git(project, "status", "--porcelain")).toBe("");
@@ -119,7 +126,7 @@ describe.each(pairs)("%s: %s → %s", (category, old, fresh) => {
     expect(exitCode).toBe(1);
     expect(stdout).toContain("1 in conflict:\n");
     expect(stdout).toContain(`  ${seam}: carry over what you need from ${seam}.orig`);
-    expect(await readTree(project)).toEqual({ ...(await readTree(wanted)), [`${seam}.orig`]: mine });
+    expect(withoutMove(await readTree(project))).toEqual({ ...(await readTree(wanted)), [`${seam}.orig`]: mine });
     expect((await stat(join(project, `${seam}.orig`))).mode & 0o777).toBe(0o755);
   });
 });
@@ -133,7 +140,7 @@ test("there and back again, the project is what it was", async () => {
       expect((await run(args, { cwd: join(project, "app"), cli })).exitCode).toBe(0);
     }
   }
-  expect(await readTree(project)).toEqual(before);
+  expect(withoutMove(await readTree(project))).toEqual(before);
   expect(existsSync(join(project, "embedded/prefect.py"))).toBe(false);
 });
 
@@ -167,6 +174,75 @@ test("what .env has to follow is listed, a variable of the same name with anothe
   expect(variables.changed.map(({ name }: { name: string }) => name)).toContain("DATABASE_URL");
   expect(to.tools).toEqual({ ...START, database: "mongodb" });
   expect(nextSteps).toContain("uv sync");
+});
+
+describe("a swap of the database", () => {
+  const TEMPLATE = join(TEMPLATES, "database");
+  const COMMAND = "uv run --with-requirements migrate_data_parts/requirements.txt migrate_data.py";
+
+  async function swapTo(project: string, tool: string, ...flags: string[]) {
+    await git(project, "add", "--all");
+    await git(project, "commit", "--quiet", "--allow-empty", "-m", "Ours");
+    const result = await run(["swap", "database", tool, "--no-install", "--json", ...flags], { cwd: project, cli });
+    return JSON.parse(result.stdout);
+  }
+
+  async function moveIn(project: string): Promise<Files> {
+    const kept = withoutMove(await readTree(project));
+    return Object.fromEntries(Object.entries(await readTree(project)).filter(([path]) => !(path in kept)));
+  }
+
+  async function expected(old: string, fresh: string): Promise<Files> {
+    const text = (path: string) => readFile(join(TEMPLATE, path), "utf8");
+    return {
+      "migrate_data.py": await text("migrate_data.py"),
+      "migrate_data_parts/new.py": await text(`${fresh}/migrate_data.py`),
+      "migrate_data_parts/old.py": await text(`${old}/migrate_data.py`),
+      "migrate_data_parts/requirements.txt": expect.stringContaining(old === "postgres" ? "psycopg[" : "pymongo>="),
+      "migrate_data_parts/server.py": await text(`${old}/python/embedded/${old}.py`),
+    };
+  }
+
+  test("adds what moves the data, in the plan and in the next steps", async () => {
+    const project = await create(START);
+    const planned = await swapTo(project, "mongodb", "--dry-run");
+    const added = Object.keys(await expected("postgres", "mongodb")).map((path) => ({ path, action: "add" }));
+    expect(planned.changes).toEqual(expect.arrayContaining(added));
+    expect(planned.nextSteps).toEqual([expect.stringMatching(/^migrate_data\.py moves your data /)]);
+    expect(await moveIn(project)).toEqual({});
+    const { nextSteps } = await swapTo(project, "mongodb");
+    expect(nextSteps).toContain(COMMAND);
+    expect(nextSteps.indexOf(COMMAND)).toBeLessThan(nextSteps.indexOf("uv run my-app dev"));
+    const written = await moveIn(project);
+    expect(written).toEqual(await expected("postgres", "mongodb"));
+    expect(written["migrate_data.py"]).toContain(`\n    ${COMMAND}\n`);
+  });
+
+  test("back again, replaces it by what moves them back, whether it is there still or not", async () => {
+    const project = await create(START);
+    await swapTo(project, "mongodb");
+    expect((await swapTo(project, "postgres")).conflicts).toEqual([]);
+    expect(await moveIn(project)).toEqual(await expected("mongodb", "postgres"));
+    await rm(join(project, "migrate_data.py"));
+    await rm(join(project, "migrate_data_parts"), { recursive: true });
+    expect((await swapTo(project, "mongodb")).conflicts).toEqual([]);
+    expect(await moveIn(project)).toEqual(await expected("postgres", "mongodb"));
+  });
+
+  test("keeps a file of the user's that has the name of one", async () => {
+    const project = await create(START);
+    await writeFile(join(project, "migrate_data.py"), "MINE = True\n");
+    expect((await swapTo(project, "mongodb")).conflicts).toEqual(["migrate_data.py"]);
+    const mine = { "migrate_data.py.orig": "MINE = True\n" };
+    expect(await moveIn(project)).toEqual({ ...(await expected("postgres", "mongodb")), ...mine });
+  });
+
+  test("of another category, adds nothing", async () => {
+    const project = await create(START);
+    const { exitCode, stdout } = await run(["swap", "workflow", "prefect", "--no-install"], { cwd: project, cli });
+    expect([exitCode, stdout]).toEqual([0, expect.not.stringContaining("migrate_data")]);
+    expect(await moveIn(project)).toEqual({});
+  });
 });
 
 test("versions that an install has pinned follow", async () => {

@@ -41,6 +41,8 @@ test.each([
   ["store/shelf/compose.yaml", "a: |\n  b", 'compose.yaml: "a: |": write a value on the line of its key'],
   ["store/shelf/compose.yaml", "a: &b\n  c: 1", 'compose.yaml: "a: &b": anchors and aliases'],
   ["store/shelf/compose.yaml", "? [a]\n: b", "compose.yaml: "],
+  ["store/shelf/migrate_data.py", "x", "templates/store/migrate_data.py: missing"],
+  ["base/migrate_data.py", "x", "templates/base/migrate_data.py: unexpected file"],
   ["view/window/without-sql/part.yaml", "title: Base", "without-sql/part.yaml: title: unknown key"],
   ["view/window/without-sql/part.yaml", "{}", "templates/view/window/without-sql/README.md: missing"],
   ["base/base.yaml", "title: Base", "templates/base/base.yaml: title: unknown key"],

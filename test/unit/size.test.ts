@@ -160,6 +160,7 @@ const LATER: [file: string, why: string][] = [
   ["mcp/directories.ts", "nothing is written outside of what the client allows"],
   ["mcp/progress.ts", "a client waits only while it hears something"],
   ["change.ts", "the two renders that a change lies between, and what follows from it"],
+  ["move-data.ts", "what moves the data of one database to another"],
   ["merge.ts", "the user's files carried over, by path"],
   ["merge-lines.ts", "and by line"],
   ["history.ts", "the templates of earlier versions, offline"],
