@@ -96,6 +96,7 @@ test("a project of an earlier version becomes one of this version, by update and
   const swapped = await run(["swap", "database", "mongodb", "--no-install"], { cwd: again, cli: fresh });
   expect(swapped.exitCode).toBe(0);
   expect(swapped.stdout).toContain("my-app: database postgres → mongodb, version 0.0.9 → 0.1.0\n");
-  expect(await readTree(again)).toEqual(await readTree(await create(fresh, "--database", "mongodb")));
+  const found = Object.entries(await readTree(again)).filter(([path]) => !path.startsWith("migrate_data"));
+  expect(Object.fromEntries(found)).toEqual(await readTree(await create(fresh, "--database", "mongodb")));
   await Promise.all([old, fresh].map((cli) => rm(cli, { recursive: true })));
 });
