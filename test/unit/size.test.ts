@@ -74,7 +74,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
     "what doctor asks; a backend that hangs holds nothing up and what is dropped is counted, the link to a trace, tools, question and answer at the root, who asked, feedback, experiments, and content that can be left out",
   ],
   "observability/langsmith": [
-    261,
+    263,
     "what doctor asks; its SDK sends plain spans and no more: settings of its own, the form that it needs, feedback, what is lost, of scores too, experiments, and question, answer and who asked at the root",
   ],
   "observability/opik": [
@@ -83,7 +83,7 @@ const MORE: Record<string, [lines: number, why: string]> = {
       " traces, labels and scores, which Opik does not take from such spans",
   ],
   "observability/langfuse": [
-    242,
+    243,
     "what doctor asks; spans are OpenTelemetry's, so its provider, exporter and attributes stand here; what is lost is counted, of scores too; experiments; question, answer and who asked at the root",
   ],
   "api/fastmcp": [27, "two transports, of which one is a command, feedback, and the answer for the trace"],

@@ -325,8 +325,9 @@ async def diagnose() -> AsyncIterator[str]:
     url, keys = tool.langfuse_base_url.rstrip("/"), (tool.langfuse_public_key, tool.langfuse_secret_key)
     try:
         api = AsyncLangfuseAPI(base_url=url, username=keys[0], password=keys[1], timeout=10)
-        projects = [project.name for project in (await api.projects.get()).data]
+        projects = [project.name for project in (await api.projects.get(request_options={"max_retries": 0})).data]
     except Exception as error:  # no answer, a refusal, or nonsense
         remedy = "Set both keys of one project, and LANGFUSE_BASE_URL to the region that it is in."
-        raise Fault(f"{url} does not take LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY: {error!r}", remedy) from None
+        why = getattr(error, "status_code", None) or repr(error)
+        raise Fault(f"{url} does not take LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY: {why}", remedy) from None
     yield f"Langfuse takes the keys: project {', '.join(projects)}"

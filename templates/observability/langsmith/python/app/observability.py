@@ -113,11 +113,11 @@ def _sending(key: str) -> Iterator[None]:
             log.warning("%s spans and %s scores did not reach LangSmith.", *lost)
 
 
-def _client() -> "Client":
+def _client(**options: Any) -> "Client":
     from langsmith import Client
 
     url, key, workspace = tool.langsmith_endpoint, tool.langsmith_api_key, tool.langsmith_workspace_id
-    return Client(url, api_key=key, workspace_id=workspace, timeout_ms=10_000, auto_batch_tracing=False)
+    return Client(url, api_key=key, workspace_id=workspace, timeout_ms=10_000, auto_batch_tracing=False, **options)
 
 
 def _once_a_minute(record: logging.LogRecord) -> bool:
@@ -342,8 +342,10 @@ async def diagnose() -> AsyncIterator[str]:
     if not tool.langsmith_api_key:
         yield "They are not kept: LANGSMITH_API_KEY is not set."
         return
+    from urllib3 import Retry
+
     try:
-        await asyncio.to_thread(lambda: list(_client().list_projects(limit=1)))
+        await asyncio.to_thread(lambda: list(_client(retry_config=Retry(0)).list_projects(limit=1)))
     except Exception as error:  # no answer, a refusal, or nonsense
         [why, *_] = str(error).splitlines() or [repr(error)]
         remedy = "Correct LANGSMITH_API_KEY, LANGSMITH_ENDPOINT for its region or LANGSMITH_WORKSPACE_ID in .env."
