@@ -105,9 +105,9 @@ Written by \`npm run test:matrix\`, never by hand. \`npm run matrix:stale\` name
 today.
 
 Passed means that the project of these four tools was created, installed, linted, type-checked and tested, answered a
-question, carried a run on after two \`kill -9\` without a recorded step twice, left nothing running, and sent one whole
-trace of a question, without a secret, to a receiver that speaks the protocol of its observability tool. No account of a
-service took part in it. Not run means that nothing is known of it.
+question, carried a run on after two \`kill -9\` without a recorded step twice, left nothing running, found nothing amiss
+by its own \`doctor\`, and sent one whole trace of a question, without a secret, to a receiver that speaks the protocol of
+its observability tool. No account of a service took part in it. Not run means that nothing is known of it.
 
 Seconds are those of one run on one machine. Create is the command without installation; install is \`uv sync\`, with uv's
 cache as it was: a package that an earlier project has brought is not downloaded again; first answer is from \`dev\`, on no

@@ -21,8 +21,9 @@ interface Check {
   remedy: string | null;
 }
 
-const NAMES = ["settings", "port", "database", "vector search", "schema", "vectors", "workflow engine", "model"];
-NAMES.push("embedding model", "traces");
+const OWN = ["settings", "port"];
+const SERVERS = ["database", "vector search", "schema", "vectors", "workflow engine"];
+const SERVICES = ["model", "embedding model", "traces"];
 
 let project: string;
 let data: string;
@@ -33,7 +34,56 @@ beforeEach(async () => {
 
 afterEach(() => rm(data, { recursive: true, force: true }));
 
-/** Its checks by name, once as a list of all and once as those that are not ok. */
+/** A PostgreSQL of the user's own, with databases in many a state. */
+let folder: string;
+let server: { url: string; stop: () => Promise<void> };
+
+beforeAll(async () => {
+  project = inject("project");
+  folder = await makeFolder("server-");
+  server = await serveDatabase(project, join(folder, "postgres"));
+  for (const name of ["empty", "old", "newer", "migrated", "bare"]) await sql("postgres", `CREATE DATABASE ${name}`);
+  for (const name of ["old", "newer", "migrated"]) {
+    const here = { project, data: folder, env: { DATABASE_URL: at(name) } };
+    await writeFile(join(folder, "note.md"), "Kept for ten years.");
+    expect((await command(here, "ingest", join(folder, "note.md"))).exitCode).toBe(0);
+  }
+  await sql("old", "UPDATE alembic_version SET version_num = ''");
+  await sql("newer", "UPDATE alembic_version SET version_num = '9999'");
+  await sql("postgres", "CREATE ROLE guest LOGIN PASSWORD 'sEcret'");
+  for (const [name, version] of [
+    ["bare", ""],
+    ["empty", "0.8.3"],
+  ]) {
+    const rows = `SELECT 'vector' AS name, '${version}' AS default_version, NULL AS installed_version`;
+    await sql(
+      name ?? "",
+      `CREATE SCHEMA other; CREATE VIEW other.pg_available_extensions AS ${rows} WHERE '${version}' <> ''`,
+    );
+  }
+});
+
+afterAll(async () => {
+  await server?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const at = (name: string) => Object.assign(new URL(server.url), { pathname: name }).href;
+const asGuest = (name: string, password = "sEcret") =>
+  Object.assign(new URL(at(name)), { username: "guest", password }).href;
+/** As a server is that has no pgvector, or an old one. */
+const without = (name: string) => `${at(name)}?options=-c%20search_path%3Dother,pg_catalog,public`;
+
+async function sql(name: string, statement: string): Promise<void> {
+  const code = "import sys, psycopg; psycopg.connect(sys.argv[1], autocommit=True).execute(sys.argv[2])";
+  const args = ["run", "python", "-c", code, at(name), statement];
+  await execa("uv", args, { cwd: inject("project"), env: environment(), extendEnv: false });
+}
+
+/** A database that is well: it takes less time than an embedded server. */
+const well = () => ({ DATABASE_URL: at("migrated") });
+
+/** Its checks by name, and those that have failed. */
 async function doctor(env: Variables = {}) {
   const options = { project, data, env: { PORT: `${await freePort()}`, ...env } };
   const { exitCode, stdout, stderr } = await command(options, "doctor", "--json");
@@ -41,16 +91,16 @@ async function doctor(env: Variables = {}) {
   expect(
     checks.map(({ name }) => name),
     stderr,
-  ).toEqual(NAMES);
+  ).toEqual([...OWN, ...SERVERS, ...SERVICES]);
   const failed = checks.filter(({ status }) => status === "failed");
   expect(exitCode).toBe(failed.length > 0 ? 1 : 0);
   for (const { remedy } of failed) expect(remedy).toMatch(/\w/);
   return { checks: Object.fromEntries(checks.map((check) => [check.name, check])), failed, stdout, stderr };
 }
 
-/** One fault alone, or with what it keeps from being checked. */
+/** What has failed, by name, where nothing but `env` can be the reason. */
 async function fault(env: Variables) {
-  const { checks, failed, stdout, stderr } = await doctor(env);
+  const { checks, failed, stdout, stderr } = await doctor({ ...well(), ...env });
   expect(`${stdout}${stderr}`).not.toContain("sEcret");
   return { checks, failed: failed.map(({ name }) => name), first: failed[0] };
 }
@@ -117,7 +167,7 @@ describe("the default stack", () => {
     ["values of another kind", /PORT=abc: .*\n?.*CORS_ORIGINS=http:\/\/x: /s, "PORT=abc\nCORS_ORIGINS=http://x\n"],
     ["a value that only another part reads", /EVAL_MIN_RECALL=many: /, "EVAL_MIN_RECALL=many\n"],
     ["a name that is mistyped", /LLM_MODLE .*LLM_MODEL\?/, "LLM_MODLE=gpt-5-mini\n"],
-    ["a line without =", /Line 3 of /, "LLM_MODEL=\n\nLLM_API_KEY sEcret\n"],
+    ["a line without =", /Line 3 of /, "LLM_MODEL=\n# a key\nLLM_API_KEY sEcret\n"],
     ["an address for all without a key", /HOST=0.0.0.0 needs an API_KEY/, "HOST=0.0.0.0\n"],
     ["bytes that are no text", /settings.env cannot be read: /, Buffer.from([0xff, 0xfe, 0x41])],
   ])("in .env, %s", async (_, told, content) => {
@@ -138,7 +188,7 @@ describe("the default stack", () => {
 
   test("a folder that takes no data", async () => {
     await writeFile(join(data, "file"), "");
-    const { failed, first } = await fault({ DATA_DIR: join(data, "file", "data") });
+    const { failed, first } = await fault({ DATABASE_URL: "", DATA_DIR: join(data, "file", "data") });
     expect(failed).toEqual(["database", "workflow engine"]);
     expect(first?.detail).toContain("DATA_DIR");
   });
@@ -165,7 +215,7 @@ describe("the default stack", () => {
       asked.push(`${request.method} ${request.url} ${request.headers.authorization}`);
       json(200, LISTED)(request, response);
     });
-    const { failed, checks } = await fault(model(where, { EMBEDDING_MODEL: "qwen3" }));
+    const { failed, checks } = await fault(model(where, { DATABASE_URL: "", EMBEDDING_MODEL: "qwen3" }));
     expect(failed).toEqual([]);
     expect([checks["model"]?.status, checks["embedding model"]?.status]).toEqual(["ok", "ok"]);
     expect(new Set(asked)).toEqual(new Set(["GET /v1/models Bearer sEcret-key-0123"])); // which costs nothing
@@ -208,53 +258,12 @@ describe("the default stack", () => {
 });
 
 describe("a PostgreSQL of one's own", () => {
-  let folder: string;
-  let server: { url: string; stop: () => Promise<void> };
-
-  beforeAll(async () => {
+  beforeAll(() => {
     project = inject("project");
-    folder = await makeFolder("server-");
-    server = await serveDatabase(project, join(folder, "postgres"));
-    for (const name of ["empty", "old", "newer", "migrated", "bare"]) await sql("postgres", `CREATE DATABASE ${name}`);
-    for (const name of ["old", "newer", "migrated"]) {
-      const here = { project, data: folder, env: { DATABASE_URL: at(name) } };
-      await writeFile(join(folder, "note.md"), "Kept for ten years.");
-      expect((await command(here, "ingest", join(folder, "note.md"))).exitCode).toBe(0);
-    }
-    await sql("old", "UPDATE alembic_version SET version_num = ''");
-    await sql("newer", "UPDATE alembic_version SET version_num = '9999'");
-    await sql("postgres", "CREATE ROLE guest LOGIN PASSWORD 'sEcret'");
-    for (const [name, version] of [
-      ["bare", ""],
-      ["empty", "0.8.3"],
-    ]) {
-      const rows = `SELECT 'vector' AS name, '${version}' AS default_version, NULL AS installed_version`;
-      await sql(
-        name ?? "",
-        `CREATE SCHEMA other; CREATE VIEW other.pg_available_extensions AS ${rows} WHERE '${version}' <> ''`,
-      );
-    }
   });
-
-  afterAll(async () => {
-    await server?.stop();
-    await rm(folder, { recursive: true, force: true });
-  });
-
-  const at = (name: string) => Object.assign(new URL(server.url), { pathname: name }).href;
-  const asGuest = (name: string, password = "sEcret") =>
-    Object.assign(new URL(at(name)), { username: "guest", password }).href;
-  /** As a server is that has no pgvector, or an old one. */
-  const without = (name: string) => `${at(name)}?options=-c%20search_path%3Dother,pg_catalog,public`;
-
-  async function sql(name: string, statement: string): Promise<void> {
-    const code = "import sys, psycopg; psycopg.connect(sys.argv[1], autocommit=True).execute(sys.argv[2])";
-    const args = ["run", "python", "-c", code, at(name), statement];
-    await execa("uv", args, { cwd: project, env: environment(), extendEnv: false });
-  }
 
   test("what it has", async () => {
-    const { failed, checks } = await fault({ DATABASE_URL: at("migrated") });
+    const { failed, checks } = await fault({});
     expect(failed).toEqual([]);
     expect(checks).toMatchObject({
       database: { status: "ok", detail: expect.stringContaining("of DATABASE_URL") },
@@ -287,13 +296,23 @@ describe("a PostgreSQL of one's own", () => {
     expect(checks["vectors"]?.status).toBe("skipped");
   });
 
+  test("create-ai-stack doctor has the machine in the same list", async () => {
+    const env = environment({ DATA_DIR: data, PORT: `${await freePort()}`, ...well() });
+    const options = { cwd: join(project, "app"), env, extendEnv: false };
+    const cli = join(inject("place"), "node_modules/.bin/create-ai-stack");
+    const { checks, ...more } = JSON.parse((await execa(cli, ["doctor", "--json"], options)).stdout);
+    expect(more).toEqual({ ok: true, project });
+    const names = checks.map(({ name }: Check) => name);
+    expect(names).toEqual(["node", "uv", "python", "git", ...OWN, ...SERVERS, ...SERVICES]);
+  });
+
   test("another embedding model than the documents have", async () => {
     const where = await answer((_, response) =>
       response
         .writeHead(200, { "Content-Type": "application/json" })
         .end(JSON.stringify({ data: [{ id: "another" }] })),
     );
-    const env = { DATABASE_URL: at("migrated"), EMBEDDING_MODEL: "another", LLM_BASE_URL: `http://${where}/v1` };
+    const env = { EMBEDDING_MODEL: "another", LLM_BASE_URL: `http://${where}/v1` };
     const { failed, first } = await fault(env);
     expect(failed).toEqual(["vectors"]);
     expect(first).toMatchObject({
@@ -305,7 +324,7 @@ describe("a PostgreSQL of one's own", () => {
 
 describe("MongoDB and Prefect", () => {
   beforeAll(async () => {
-    project = await projectWith("--database mongodb --api fastmcp --workflow prefect --observability langfuse");
+    project = await projectWith("--database mongodb --api fastmcp --workflow prefect");
   });
 
   test("what is well: an emulated database that compares exactly, and an embedded engine", async () => {
@@ -341,15 +360,13 @@ describe("MongoDB and Prefect", () => {
       [200, "<html></html>"],
     ] as const) {
       const where = await answer((_, response) => response.writeHead(status).end(text));
-      const { failed } = await fault({ PREFECT_API_URL: `http://${where}/api`, PREFECT_API_KEY: "sEcret-key-0123" });
+      const { failed } = await fault({
+        DATABASE_URL: "",
+        PREFECT_API_URL: `http://${where}/api`,
+        PREFECT_API_KEY: "sEcret-key-0123",
+      });
       expect(failed).toEqual(["workflow engine"]);
     }
-  });
-
-  test("one of two keys", async () => {
-    const { failed, first } = await fault({ LANGFUSE_PUBLIC_KEY: "pk-lf-1" });
-    expect(failed).toEqual(["traces"]);
-    expect(first?.detail).toContain("LANGFUSE_SECRET_KEY is not set");
   });
 });
 
@@ -366,7 +383,7 @@ function keyOf(vendor: string, url: string): Variables {
 
 describe.each([
   ["logfire", "the default stack", "LOGFIRE_TOKEN"],
-  ["langfuse", "--database mongodb --api fastmcp --workflow prefect --observability langfuse", "LANGFUSE_"],
+  ["langfuse", "--observability langfuse", "LANGFUSE_"],
   ["langsmith", "--observability langsmith", "LANGSMITH_API_KEY"],
   ["opik", "--observability opik", "OPIK_API_KEY"],
 ])("%s", (vendor, stack, variable) => {
@@ -386,12 +403,18 @@ describe.each([
     expect((await backend.seen()).spans).toEqual([]);
   });
 
-  test.each(["401", "500"])("a key that it answers with %s", async (status) => {
-    await backend.behave(status);
-    onTestFinished(() => backend.behave("ok"));
+  test("a key that it refuses", async () => {
+    await backend.behave("401");
     const { failed, first } = await fault(keyOf(vendor, backend.url));
     expect(failed).toEqual(["traces"]);
     expect(first?.detail).toContain(variable);
     expect(first?.remedy).toContain(variable);
   });
+});
+
+test("one of two keys of a tool", async () => {
+  project = await projectWith("--observability langfuse");
+  const { failed, first } = await fault({ LANGFUSE_PUBLIC_KEY: "pk-lf-1" });
+  expect(failed).toEqual(["traces"]);
+  expect(first?.detail).toContain("LANGFUSE_SECRET_KEY is not set");
 });
