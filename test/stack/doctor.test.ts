@@ -403,8 +403,8 @@ describe.each([
     expect((await backend.seen()).spans).toEqual([]);
   });
 
-  test("a key that it refuses", async () => {
-    await backend.behave("401");
+  test.each(["401", "500"])("a key that it answers with %s", async (status) => {
+    await backend.behave(status);
     const { failed, first } = await fault(keyOf(vendor, backend.url));
     expect(failed).toEqual(["traces"]);
     expect(first?.detail).toContain(variable);
