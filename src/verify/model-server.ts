@@ -43,7 +43,11 @@ export class ModelServer {
       } catch {
         return; // the client has gone
       }
-      await this.#answer(JSON.parse(body), request.headers, response);
+      try {
+        await this.#answer(JSON.parse(body), request.headers, response);
+      } catch (error) {
+        refuse(response, `${request.method} ${request.url} is more than this model knows: ${error}`);
+      }
     });
   }
 
@@ -133,6 +137,12 @@ export function toolCall(name: string, args: string, id: string, index = 0): obj
     { tool_calls: [{ index, id, type: "function", function: { name, arguments: first ?? "" } }] },
     ...pieces.map((piece) => ({ tool_calls: [{ index, function: { arguments: piece } }] })),
   ];
+}
+
+/** What a project asks that its owner has changed, this may not understand. It is the project that hears of it. */
+function refuse(response: ServerResponse, message: string): void {
+  if (response.headersSent) response.destroy();
+  else response.writeHead(400, { "Content-Type": "application/json" }).end(JSON.stringify({ error: { message } }));
 }
 
 /** Of the agent's: no question of a user. */

@@ -16,6 +16,9 @@ export interface Options {
 
 const isWindows = process.platform === "win32";
 
+/** Time for what it has printed to arrive. What it leaves behind may hold its pipes for ever. */
+const LAST_WORDS_MS = 5000;
+
 /** A command of a project, started as from a terminal of its own. */
 export class Program {
   readonly command: string[];
@@ -41,11 +44,15 @@ export class Program {
       stdio: ["ignore", "pipe", "pipe"],
       ...(uid === undefined ? {} : { uid, gid: uid }),
     });
-    for (const stream of [this.#process.stdout, this.#process.stderr]) {
+    const streams = [this.#process.stdout, this.#process.stderr];
+    for (const stream of streams) {
       stream?.setEncoding("utf8").on("data", (text: string) => {
         this.output += text;
       });
     }
+    this.#process.on("exit", () => {
+      setTimeout(() => streams.forEach((stream) => stream?.destroy()), LAST_WORDS_MS).unref();
+    });
     this.ended = new Promise((resolve) => {
       const end = (exitCode: number | null) => {
         this.hasEnded = true;
@@ -78,8 +85,11 @@ export class Program {
   signalGroup(signal: NodeJS.Signals): void {
     const { pid } = this.#process;
     if (pid === undefined) throw new Error("it never started");
-    if (isWindows) spawn("taskkill", ["/pid", String(pid), "/T", "/F"], { stdio: "ignore", windowsHide: true });
-    else process.kill(-pid, signal);
+    if (!isWindows) process.kill(-pid, signal);
+    else {
+      const taskkill = spawn("taskkill", ["/pid", String(pid), "/T", "/F"], { stdio: "ignore", windowsHide: true });
+      taskkill.on("error", () => this.signal(signal));
+    }
   }
 
   /** As a supervisor does: the one process that it started gets it. */
