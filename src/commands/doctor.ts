@@ -137,8 +137,9 @@ function parseChecks(text: string): Check[] | undefined {
 
 function isCheck(value: unknown): value is Check {
   if (typeof value !== "object" || value === null) return false;
-  const { name, status, detail } = value as Partial<Check>;
-  return typeof name === "string" && typeof detail === "string" && Object.hasOwn(MARKS, status ?? "");
+  const { name, status, detail, remedy } = value as Partial<Check>;
+  const isText = typeof name === "string" && typeof detail === "string" && typeof (remedy ?? "") === "string";
+  return isText && Object.hasOwn(MARKS, status ?? "");
 }
 
 function show(checks: Check[], root: string | undefined, output: Output): void {

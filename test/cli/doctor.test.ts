@@ -76,7 +76,9 @@ test("a project without a doctor is to be updated", async () => {
   expect(of("project")).toMatchObject({ status: "failed", remedy: expect.stringContaining("create-ai-stack update") });
 });
 
-test.each(["", "null", "[]", "[1]", '{"checks": []}', '[{"name": "x", "status": "toString", "detail": ""}]'])(
+const ODD = ['{"name":"x","status":"toString","detail":""}', '{"name":"x","status":"failed","detail":"","remedy":1}'];
+
+test.each(["", "null", "[]", "[1]", '{"checks": []}', ...ODD.map((check) => `[${check}]`)])(
   "an answer that is none is a fault of the project: %s",
   async (answer) => {
     const { exitCode, of } = await doctor(uv(`echo '${answer}'`), { args: ["--json"] });
