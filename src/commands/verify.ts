@@ -1,18 +1,20 @@
-import { EXIT, UserError } from "../errors.ts";
+import compiled from "compiled:catalogue";
+import { EXIT } from "../errors.ts";
 import type { Output } from "../output.ts";
 import { findProject, readProject } from "../project.ts";
 import { abortOnSignals } from "../signals.ts";
-import { PHASES, type Verdict, verifyProject } from "../verify/verify.ts";
+import { checkPhases, settingsIn, type Verdict, verifyProject } from "../verify/verify.ts";
 
 /** Verifies the project here. Returns the exit code. */
 export async function verify(phases: string | undefined, output: Output): Promise<number> {
   const { root, ...choices } = readProject(findProject(process.cwd()));
-  const only = phases === undefined ? undefined : readPhases(phases);
+  const only = phases?.split(",").map((phase) => phase.trim());
+  if (only !== undefined) checkPhases(only);
   const verdict = await verifyAloud(
     { project: root, name: choices.name, signal: abortOnSignals(), phases: only },
     output,
   );
-  output.result({ directory: root, ...choices, ...verdict });
+  output.result({ ...outcomeOf(verdict), directory: root, ...choices, ...verdict });
   return verdict.passed ? EXIT.ok : EXIT.failure;
 }
 
@@ -23,7 +25,15 @@ export async function verifyNew(
   signal: AbortSignal,
   output: Output,
 ): Promise<{ verification?: Verdict }> {
-  return { verification: await verifyAloud({ project, name, signal }, output) };
+  const verification = await verifyAloud({ project, name, signal }, output);
+  return { ...outcomeOf(verification), verification };
+}
+
+/** What each command's JSON has. */
+function outcomeOf({ passed, phases }: Verdict) {
+  if (passed) return { ok: true };
+  const failed = phases.filter(({ result }) => result === "failed").map(({ phase }) => phase);
+  return { ok: false, error: { code: "verify", message: `Failed: ${failed.join(", ")}.`, hint: "See phases." } };
 }
 
 /** Says how each phase goes. */
@@ -31,6 +41,7 @@ async function verifyAloud(subject: Parameters<typeof verifyProject>[0], output:
   const { say, progress, colors } = output;
   const verdict = await verifyProject({
     ...subject,
+    settings: settingsIn(compiled),
     progress,
     onOutcome: ({ phase, result, seconds, output }) => {
       const mark = { passed: colors.green("✔"), failed: colors.red("✖"), "left out": "-" }[result];
@@ -40,12 +51,4 @@ async function verifyAloud(subject: Parameters<typeof verifyProject>[0], output:
   });
   if (verdict.log !== undefined) say(`All commands, with what they printed: ${verdict.log}`);
   return verdict;
-}
-
-function readPhases(text: string): string[] {
-  const given = text.split(",");
-  const unknown = given.find((phase) => !(PHASES as readonly string[]).includes(phase));
-  if (unknown === undefined) return given;
-  const message = `--phases ${text}: there is no ${unknown === "" ? "empty phase" : unknown}.`;
-  throw new UserError({ code: "unknown-phase", message, value: unknown, hint: `Take some of: ${PHASES.join(",")}` });
 }

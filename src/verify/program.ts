@@ -51,7 +51,10 @@ export class Program {
       });
     }
     this.#process.on("exit", () => {
-      setTimeout(() => streams.forEach((stream) => stream?.destroy()), LAST_WORDS_MS).unref();
+      const close = () => {
+        for (const stream of streams) stream?.destroy();
+      };
+      setTimeout(close, LAST_WORDS_MS).unref();
     });
     this.ended = new Promise((resolve) => {
       const end = (exitCode: number | null) => {

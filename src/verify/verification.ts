@@ -1,10 +1,13 @@
+import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { devNull } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { EXIT, UserError } from "../errors.ts";
 import { findOnPath, findTooling } from "../machine.ts";
 import { setupSteps, uvInVenv } from "../steps.ts";
+import { bundleAuthorities, deriveUvSettings } from "../uv-settings.ts";
 import { freePort, holdings, remains, until } from "./holdings.ts";
 import { type Call, ModelServer, type Reply } from "./model-server.ts";
 import { Program } from "./program.ts";
@@ -20,6 +23,8 @@ export interface Options {
   place: string;
   /** For the commands of the project. */
   env?: Record<string, string>;
+  /** Variables that are settings, whether or not its .env.example names them. */
+  settings?: readonly string[] | undefined;
 }
 
 const SOURCE = "foghorn.md";
@@ -46,6 +51,10 @@ export class Verification {
   readonly #model: ModelServer;
   /** Settings of the project that the user has; verifying takes none. */
   readonly #settings: string[];
+  /** Whom install trusts as well, where pip and npm have been told. */
+  readonly #authorities = bundleAuthorities(deriveUvSettings(process.env).authorities);
+  /** In the environment of all that is started. */
+  readonly #id = randomUUID();
   readonly #uv: string;
   readonly #programs: Program[] = [];
   readonly #kill = () => this.#programs.forEach(kill);
@@ -65,7 +74,8 @@ export class Verification {
   static async begin(options: Options): Promise<Verification> {
     await mkdir(join(options.place, "tmp"), { recursive: true });
     const example = await readFile(join(options.project, ".env.example"), "utf8").catch(() => "");
-    const settings = [...example.matchAll(/^#? ?([A-Z_]+)=/gm)].map(([, name = ""]) => name);
+    const named = [...example.matchAll(/^#? ?([A-Z_]+)=/gm)].map(([, name = ""]) => name);
+    const settings = [...named, ...(options.settings ?? [])];
     return new Verification(options, await findUv(options.project), settings, await ModelServer.start(script));
   }
 
@@ -73,7 +83,10 @@ export class Verification {
     this.#options.signal.removeEventListener("abort", this.#kill);
     this.#kill();
     await this.#model.stop();
-    await clear(this.#options.place);
+    const ended = Promise.all(this.#programs.map((program) => program.ended));
+    await Promise.race([ended, sleep(20_000, undefined, { ref: false })]);
+    if (this.#authorities !== undefined) await rm(this.#authorities.folder, { recursive: true });
+    await clear(this.#options.place, `${ID}=${this.#id}`);
   }
 
   transcript(): string {
@@ -175,14 +188,21 @@ export class Verification {
     const { project, place, signal, env: given = {} } = this.#options;
     signal.throwIfAborted();
     const data = join(place, "data");
-    const own = Object.entries(process.env).filter(([name]) => !this.#settings.includes(name) && !FOREIGN.test(name));
+    // Neither the project nor Windows minds how they are written.
+    const isForeign = (name: string) => this.#settings.includes(name.toUpperCase()) || FOREIGN.test(name);
+    const own = Object.entries({ ...process.env, ...deriveUvSettings(process.env).variables });
+    const trust = this.#authorities === undefined ? {} : { SSL_CERT_FILE: this.#authorities.file };
     // What tests start works there, and so is found where it does not end.
     const temporary = Object.fromEntries(["TMPDIR", "TEMP", "TMP"].map((name) => [name, join(place, "tmp")]));
     const program = new Program({
       folder: project,
       data,
       command: [this.#uv, ...args],
-      env: { ...Object.fromEntries(own), ...temporary, ENV_FILE: devNull, DATA_DIR: data, ...given, ...env },
+      env: {
+        ...Object.fromEntries(own.flatMap(([name, value]) => (isForeign(name) ? [] : [[name, value ?? ""]]))),
+        ...{ ...direct(), ...trust, ...temporary, ENV_FILE: devNull, DATA_DIR: data, [ID]: this.#id },
+        ...{ ...given, ...env },
+      },
     });
     this.#programs.push(program);
     return program;
@@ -218,8 +238,17 @@ export class Verification {
   }
 }
 
-/** Of another Python's environment, or of a tracer's. */
-const FOREIGN = /^(?:VIRTUAL_ENV$|PYTHON|OTEL_)/;
+const ID = "VERIFICATION_ID";
+
+/** Of another Python's environment, of a tracer's, or what makes uv read a .env. */
+const FOREIGN = /^(?:VIRTUAL_ENV$|PYTHON|OTEL_|UV_ENV_FILE$)/i;
+
+/** No proxy stands between the project and the model here. */
+function direct(): Record<string, string> {
+  const { NO_PROXY, no_proxy = NO_PROXY } = process.env;
+  const hosts = [...(no_proxy ? [no_proxy] : []), "127.0.0.1", "localhost"].join(",");
+  return { NO_PROXY: hosts, no_proxy: hosts };
+}
 
 async function findUv(project: string): Promise<string> {
   const uv = [findOnPath("uv"), join(project, uvInVenv())].find((path) => path !== undefined && existsSync(path));
@@ -251,13 +280,13 @@ function kill(program: Program): void {
   } catch {}
 }
 
-/** Ends what works below a folder, the databases that servers have started included. */
-export async function clear(folder: string): Promise<void> {
-  const isEmpty = async () => (await holdings(undefined, [folder])).processes.size === 0;
+/** Ends what works below a folder, the databases that servers have started included, or has `mark` in its environment. */
+export async function clear(folder: string, mark?: string): Promise<void> {
+  const isEmpty = async () => (await holdings(mark, [folder])).processes.size === 0;
   // An embedded database is stopped by its keeper, when what it was started for is gone.
   await until("ended by themselves", 15, isEmpty).catch(() => undefined);
   await until("ended", 15, async () => {
-    for (const pid of (await holdings(undefined, [folder])).processes.keys()) {
+    for (const pid of (await holdings(mark, [folder])).processes.keys()) {
       try {
         process.kill(pid, "SIGKILL");
       } catch {}

@@ -2,7 +2,9 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, realpath, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Cancelled } from "../errors.ts";
+import type { Catalogue } from "../catalogue.ts";
+import { Cancelled, UserError } from "../errors.ts";
+import { diskError } from "../target.ts";
 import { type Options, Verification } from "./verification.ts";
 
 /** What is verified of a project, in this order. */
@@ -49,21 +51,67 @@ export async function verifyProject(subject: Choice): Promise<Verdict> {
   const { transcript, ...verdict } = await verifyAside(subject);
   if (verdict.passed) return verdict;
   const log = join(await realpath(tmpdir()), `create-ai-stack-verify-${randomBytes(4).toString("hex")}.log`);
-  await writeFile(log, transcript);
-  return { ...verdict, log };
+  // A disk that is full may be why it failed.
+  const isWritten = await writeFile(log, transcript, { mode: 0o600 }).then(
+    () => true,
+    () => false,
+  );
+  return isWritten ? { ...verdict, log } : verdict;
 }
 
 /** Verifies a project in a temporary folder, of which nothing is left. Throws `Cancelled` when it is ended early. */
 export async function verifyAside(subject: Choice): Promise<Verdict & Pick<Report, "transcript">> {
   // Its real path is where what works in it is found.
-  const place = await realpath(await mkdtemp(join(tmpdir(), "create-ai-stack-verify-")));
+  const place = await makePlace();
+  const remove = () => rm(place, { recursive: true, force: true, maxRetries: 10 });
+  const { outcomes, transcript } = await verify({ ...subject, place }).catch(async (error) => {
+    await remove();
+    throw error;
+  });
+  const removed = await clock("end", remove);
+  const ends = [...outcomes.filter(({ phase }) => phase === "end"), removed];
+  const left = ends.flatMap(({ result, output }) => (result === "failed" ? [output] : [])).join("\n");
+  if (subject.signal.aborted) throw new Cancelled(left || `Nothing of ${subject.project} is left running.`);
+  if (removed.result === "failed") subject.onOutcome?.(removed);
+  const phases = removed.result === "failed" ? [...outcomes, removed] : outcomes;
+  return { passed: phases.every(({ result }) => result === "passed"), phases, transcript };
+}
+
+async function makePlace(): Promise<string> {
   try {
-    const { outcomes, transcript } = await verify({ ...subject, place });
-    if (subject.signal.aborted) throw new Cancelled(`Nothing of ${subject.project} is left running.`);
-    return { passed: outcomes.every(({ result }) => result === "passed"), phases: outcomes, transcript };
-  } finally {
-    await rm(place, { recursive: true, force: true, maxRetries: 5 });
+    return await realpath(await mkdtemp(join(tmpdir(), "create-ai-stack-verify-")));
+  } catch (error) {
+    throw diskError(error, tmpdir());
   }
+}
+
+/** The variables that are settings of some project. */
+export function settingsIn({ base, categories }: Catalogue): string[] {
+  const tools = categories.flatMap((category) => category.tools);
+  const parts = [base, ...tools, ...tools.flatMap(({ fallbacks }) => Object.values(fallbacks))];
+  return parts.flatMap(({ environment }) => environment.map(({ name }) => name));
+}
+
+/** Refuses phases that there are not, and some of them without those that they go on from. */
+export function checkPhases(given: readonly string[]): void {
+  const unknown = given.find((phase) => !(PHASES as readonly string[]).includes(phase));
+  const all = `Take some of: ${PHASES.join(",")}`;
+  if (unknown !== undefined) throw wrongPhase(`There is no phase ${JSON.stringify(unknown)}.`, unknown, all);
+  const needs: Record<string, Phase[]> = {
+    kill: ["start", "ask"],
+    recover: ["start", "ask", "kill"],
+    stop: given.includes("kill") ? ["start", "recover"] : ["start"],
+  };
+  for (const phase of given) {
+    const missing = (needs[phase] ?? []).filter((need) => !given.includes(need));
+    if (missing.length === 0) continue;
+    const whole = PHASES.filter((each) => given.includes(each) || missing.includes(each)).join(",");
+    throw wrongPhase(`${phase} goes on from ${missing.join(" and ")}.`, phase, `Take: ${whole}`);
+  }
+}
+
+function wrongPhase(message: string, value: string, hint: string): UserError {
+  return new UserError({ code: "phases", message, value, hint });
 }
 
 /**
