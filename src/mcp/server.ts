@@ -1,3 +1,5 @@
+import compiled from "compiled:catalogue";
+import { join } from "node:path";
 import {
   type CallToolResult,
   CLIENT_CAPABILITIES_META_KEY,
@@ -14,7 +16,7 @@ import { catalogue, create, type Planned, plan } from "../index.ts";
 import { findTooling } from "../machine.ts";
 import { findProject, readProject } from "../project.ts";
 import { nextSteps } from "../steps.ts";
-import { verifyAside } from "../verify/verify.ts";
+import { checkPhases, settingsIn, verifyAside } from "../verify/verify.ts";
 import { allowedDirectories, placeBelow, type Root } from "./directories.ts";
 import { withProgress } from "./progress.ts";
 import * as schemas from "./schemas.ts";
@@ -95,11 +97,14 @@ export function makeServer({ allow, onBug }: Options): McpServer {
         const place = placeBelow(directories, directory, { itself: true });
         // It may lie above what was named.
         const project = placeBelow(directories, findProject(place), { itself: true });
+        // What uv writes to, where these are links.
+        for (const own of [".venv", "uv.lock"]) placeBelow(directories, join(project, own));
         const { root: _, ...choices } = readProject(project);
+        if (phases !== undefined) checkPhases(phases);
         const { signal } = context.mcpReq;
         const { transcript: __, ...verdict } = await withProgress(context, (tell) =>
           verifyAside({
-            ...{ project, name: choices.name, signal, phases },
+            ...{ project, name: choices.name, signal, phases, settings: settingsIn(compiled) },
             progress: (phase, work) => {
               tell(phase);
               return work();

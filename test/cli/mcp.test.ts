@@ -145,6 +145,17 @@ describe.each(["2025-11-25", "2026-07-28"])("by the protocol of %s", (revision) 
     expect(await readdir(place)).toEqual(["full-app"]);
   });
 
+  test("verify takes no project of which uv would write elsewhere, nor phases without those before", async () => {
+    const [place, elsewhere] = [await tempFolder(), await tempFolder()];
+    const { call } = await connect({ revision, roots: () => [uri(place)], env: { PATH: await makePath({}) } });
+    await call("create", { ...QUICK, directory: "my-app" });
+    const verify = async (phases: string[]) => (await call("verify", { directory: "my-app", phases })).text;
+    expect(await verify(["kill"])).toBe("kill goes on from start and ask.\nTake: start,ask,kill");
+    await symlink(elsewhere, join(place, "my-app/.venv"));
+    expect(await verify(["install"])).toContain(`my-app/.venv leads to ${elsewhere}, which is not below a directory`);
+    expect(await readdir(elsewhere)).toEqual([]);
+  });
+
   test("the roots are asked for anew with each call", async () => {
     const [first, second] = [await tempFolder(), await tempFolder()];
     let roots = [uri(first)];
