@@ -36,7 +36,7 @@ export function defineOthers(
     .description(
       "install, test, start, ask, kill, recover and stop the project here, on data of its own; no key is needed",
     )
-    .option("--phases <names>", "these parts alone, with commas between them")
+    .option("--phases <names>", "some parts alone: some of install,lint,types,tests,start,ask,kill,recover,stop")
     .option("--json", "print one JSON document on stdout, everything else on stderr")
     .action(async ({ phases }: { phases?: string }) => {
       const { verify } = await import("./verify.ts");

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { execa } from "execa";
 import { expect, test } from "vitest";
 import { holdings } from "../../src/verify/holdings.ts";
+import { PHASES } from "../../src/verify/verify.ts";
 import { entry, environment, makePath, run, tempFolder } from "./run.ts";
 
 const MACHINE = { sh: true, env: true, sleep: true, setsid: true, sed: true } as const;
@@ -38,6 +39,27 @@ test("what fails makes the exit code 1, and is an error in the JSON", async () =
   expect(await readdir(TMPDIR)).toEqual([log.slice(TMPDIR.length + 1)]);
   expect(await readFile(log, "utf8")).toContain("run mypy\nx.py: wrong\n");
   expect((await stat(log)).mode & 0o077).toBe(0);
+});
+
+test("create --verify has the same verdict, and the project stays", async () => {
+  const { TMPDIR, options } = await prepare('[ "$1" = run ] && echo "x.py: wrong" && exit 1; exit 0');
+  const { exitCode, stdout } = await run(["my-app", "--yes", "--no-git", "--verify", "--json"], {
+    ...options,
+    cwd: TMPDIR,
+  });
+  const { ok, error, directory, verification } = JSON.parse(stdout);
+  expect({ exitCode, ok, directory }).toEqual({ exitCode: 1, ok: false, directory: join(TMPDIR, "my-app") });
+  expect(error.message).toBe("Failed: lint, types, tests, start.");
+  expect(verification.phases.slice(0, 2)).toMatchObject([
+    { phase: "install", result: "passed" },
+    { phase: "lint", result: "failed", output: expect.stringContaining("x.py: wrong") },
+  ]);
+  expect(existsSync(join(directory, "ai-stack.json"))).toBe(true);
+});
+
+test("the help names the phases that there are", async () => {
+  const { stdout } = await run(["verify", "--help"], { cwd: await tempFolder() });
+  expect(stdout.replace(/\s+/g, " ")).toContain(`some of ${PHASES.join(",")}`);
 });
 
 test("no setting of the shell gets to the project, however it is written", async () => {
