@@ -90,7 +90,7 @@ export function unknownVersion({ root, version }: Project, command: string): Use
 
 /** ai-stack.json with other choices. What else the user keeps there stays. */
 export function updateChoices(present: string, rendered: string): string {
-  return `${JSON.stringify({ ...JSON.parse(present), ...JSON.parse(rendered) }, null, 2)}\n`;
+  return `${JSON.stringify({ ...(parseJson(present) as object), ...JSON.parse(rendered) }, null, 2)}\n`;
 }
 
 const VERSION_NUMBER = /^(?:0|[1-9]\d{0,8})\.(?:0|[1-9]\d{0,8})\.(?:0|[1-9]\d{0,8})(?:-[0-9a-z.-]{1,40})?$/i;
@@ -104,12 +104,17 @@ function isNewer(version: string): boolean {
 function parse(file: string, text: string): Record<string, unknown> {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch (error) {
     throw broken(file, `it is no JSON: ${(error as Error).message}`);
   }
   if (!isMapping(value)) throw broken(file, "it must hold a mapping");
   return value;
+}
+
+/** Some editors on Windows put a byte order mark before it. */
+function parseJson(text: string): unknown {
+  return JSON.parse(text.replace(/^\uFEFF/, ""));
 }
 
 function broken(file: string, problem: string): UserError {

@@ -3,9 +3,9 @@ vectors and metadata. To be used once, and deleted:
 
     uv run --with-requirements migrate_data_parts/requirements.txt migrate_data.py
 
-It reads from the server that OLD_DATABASE_URL names, in .env or the environment, or, without one, from what the
-embedded server has kept in DATA_DIR, and changes nothing there. It writes where the project does: to DATABASE_URL, or
-embedded. Stop what still writes to the old database. Runs stay behind.
+It reads from the server that OLD_DATABASE_URL names in the environment or, without one, from what the embedded server
+has kept in DATA_DIR, and changes nothing there. It writes where the project does: to DATABASE_URL, or embedded. Stop
+what still writes to the old database. Runs stay behind.
 
 It can be cut off at any moment: run it again, and it goes on with what is missing. A document whose source the new
 database has already stays there as it is. Each one that is moved is read back, and its SHA-256 compared with the old.

@@ -153,9 +153,9 @@ describe("ai-stack.json", () => {
     expect((await refuse(SWAP)).code).toBe("no-project");
   });
 
-  test("what else the user keeps in it stays", async () => {
+  test("what else the user keeps in it stays, and an editor's byte order mark is no harm", async () => {
     const choices = { ...JSON.parse(await readFile(at("ai-stack.json"), "utf8")), team: "ours" };
-    await writeFile(at("ai-stack.json"), JSON.stringify(choices));
+    await writeFile(at("ai-stack.json"), `\uFEFF${JSON.stringify(choices)}`);
     await commitAll();
     expect((await run(SWAP)).exitCode).toBe(0);
     const wanted = { ...choices, tools: { ...TOOLS, store: "crate" } };
