@@ -63,7 +63,7 @@ export class ModelServer {
 
   /** The settings of a project that has this for its model. */
   get env(): Record<string, string> {
-    return { LLM_MODEL: "scripted", LLM_API_KEY: "key", LLM_BASE_URL: `${this.origin}/v1` };
+    return { LLM_MODEL: "scripted", LLM_API_KEY: "no-secret", LLM_BASE_URL: `${this.origin}/v1` };
   }
 
   /** From now on this turn of every run stays in the middle of its stream, after so many pieces, until `release`. */
