@@ -2,9 +2,11 @@ import fs from "node:fs";
 import { dirname, join } from "node:path";
 import type { Catalogue } from "./catalogue.ts";
 import { UserError } from "./errors.ts";
+import { findOnPath } from "./machine.ts";
 import { isDistribution } from "./names.ts";
 import type { Answers } from "./plan.ts";
 import { CHOICES_FILE } from "./render.ts";
+import { uvInVenv } from "./steps.ts";
 
 /** A project that this program has made: where it is, and what its ai-stack.json says. */
 export interface Project extends Answers {
@@ -31,6 +33,12 @@ export function readProject(root: string): Project {
   const file = join(root, CHOICES_FILE);
   if (fs.lstatSync(file).isFile() !== true) throw broken(file, "it is no regular file");
   return { root, ...parseChoices(file, fs.readFileSync(file, "utf8")) };
+}
+
+/** The uv of this machine or, without one, that of the project. */
+export function findUv(root: string | undefined): string | undefined {
+  const own = root === undefined ? undefined : join(root, uvInVenv());
+  return findOnPath("uv") ?? (own !== undefined && fs.existsSync(own) ? own : undefined);
 }
 
 /** What an ai-stack.json says. `file` is for errors. */

@@ -5,9 +5,9 @@ import { Cancelled, EXIT, UserError } from "../errors.ts";
 import { tail } from "../install.ts";
 import { findOnPath, findPython, installPythonHint } from "../machine.ts";
 import type { Output } from "../output.ts";
-import { findProject, readProject } from "../project.ts";
+import { findProject, findUv, readProject } from "../project.ts";
 import { abortOnSignals } from "../signals.ts";
-import { changeDirectory, setupSteps, uvInVenv } from "../steps.ts";
+import { changeDirectory, setupSteps } from "../steps.ts";
 
 interface Check {
   name: string;
@@ -42,11 +42,6 @@ function findRoot(): string | undefined {
     if (error instanceof UserError && error.code === "no-project") return undefined;
     throw error;
   }
-}
-
-function findUv(root: string | undefined): string | undefined {
-  const inVenv = root === undefined ? undefined : join(root, uvInVenv());
-  return findOnPath("uv") ?? (inVenv !== undefined && existsSync(inVenv) ? inVenv : undefined);
 }
 
 /** bin/create-ai-stack.js has refused an older one. */

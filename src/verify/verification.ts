@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { devNull } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { EXIT, UserError } from "../errors.ts";
-import { findOnPath, findTooling } from "../machine.ts";
+import { findTooling } from "../machine.ts";
+import { findUv } from "../project.ts";
 import { setupSteps, uvInVenv } from "../steps.ts";
 import { bundleAuthorities, deriveUvSettings } from "../uv-settings.ts";
 import { freePort, holdings, remains, until } from "./holdings.ts";
@@ -76,7 +76,7 @@ export class Verification {
     const example = await readFile(join(options.project, ".env.example"), "utf8").catch(() => "");
     const named = [...example.matchAll(/^#? ?([A-Z_]+)=/gm)].map(([, name = ""]) => name);
     const settings = [...named, ...(options.settings ?? [])];
-    return new Verification(options, await findUv(options.project), settings, await ModelServer.start(script));
+    return new Verification(options, await requireUv(options.project), settings, await ModelServer.start(script));
   }
 
   async end(): Promise<void> {
@@ -250,8 +250,8 @@ function direct(): Record<string, string> {
   return { NO_PROXY: hosts, no_proxy: hosts };
 }
 
-async function findUv(project: string): Promise<string> {
-  const uv = [findOnPath("uv"), join(project, uvInVenv())].find((path) => path !== undefined && existsSync(path));
+async function requireUv(project: string): Promise<string> {
+  const uv = findUv(project);
   if (uv !== undefined) return uv;
   const message = "To verify a project takes uv, which is neither on the path nor in its .venv.";
   const steps = setupSteps(await findTooling()).slice(0, -1);
